@@ -1,0 +1,81 @@
+# Needs make, a C compiler and Python 3.11 or newer with venv; everything else is fetched, each file checked against a
+# lock. Paths are relative, so the checkout may lie in a folder with spaces in its name.
+
+# The first one that is new enough. To choose another: make run PYTHON=/opt/python3.13/bin/python3
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# Servers live in sbin, which a plain user's PATH may leave out.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+
+# soup itself is installed editable by the hatchling of the lock: pip's own isolated build would fetch one unpinned.
+define INSTALL
+@echo "installing $< into .venv"
+@$(PIP) install --require-hashes -r $<
+@$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+define LINT
+.venv/bin/ruff check
+.venv/bin/ruff format --check
+.venv/bin/mypy
+endef
+
+.PHONY: help run test lint rows lock bench-quick soak clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+run: .venv/installed ## set up what is missing and serve on port 8080
+	@exec .venv/bin/soup serve
+
+test: .venv/installed-dev ## set up what tests need, run the linters, then every test
+	tests/setup-system
+	$(LINT)
+	.venv/bin/pytest
+
+lint: .venv/installed-dev ## ruff and mypy alone
+	$(LINT)
+
+rows: .venv/installed-dev ## which test keeps which promise
+	@.venv/bin/python -m tests.rows
+
+# Runtime after development, starting from its versions: both agree, and only what pyproject.toml asks for moves.
+# For newer versions: make lock UPGRADE=--upgrade
+lock: COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --group build $(UPGRADE) pyproject.toml
+lock: ## write the two lock files anew from pyproject.toml (the one target that needs uv)
+	$(COMPILE) --group dev -o requirements-dev.lock
+	cp requirements-dev.lock requirements.lock
+	$(COMPILE) -o requirements.lock
+
+bench-quick: .venv/installed-dev ## redirects and misses a second, as a ratio to nginx
+	tests/setup-system nginx
+	.venv/bin/python -m bench.quick
+
+soak: .venv/installed-dev ## 200 uploads at once, 20 GiB in all, with an eye on memory
+	.venv/bin/python -m bench.soak
+
+clean: ## remove what make and the tools made; data stays
+	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache dist
+	find . -name soup-data -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is younger than its lock and pyproject.toml, or make installs again; a second start only looks at dates.
+.venv/installed: requirements.lock pyproject.toml | .venv/bin/pip
+	$(INSTALL)
+	@touch $@
+
+.venv/installed-dev: requirements-dev.lock pyproject.toml | .venv/bin/pip
+	$(INSTALL)
+	@touch $@ .venv/installed
+
+.venv/bin/pip:
+	@[ -n "$(PYTHON)" ] || { echo "Python 3.11 or newer is missing: apt-get install python3 python3-venv," \
+		"or say where one is: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) does not run or is older than Python 3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { package=$$(basename "$(PYTHON)")-venv; \
+		echo "$$package is missing: apt-get install $$package" >&2; exit 1; }
+	@"$(PYTHON)" -m venv .venv

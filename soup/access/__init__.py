@@ -1,0 +1,8 @@
+"""Who may do what.
+
+A token is 32 random bytes, shown once and kept as its SHA-256. Its kind says what it may do: `admin`
+everything, `write` uploads and nothing else, `read` looks, `mirror` speaks for one mirror. Tokens are looked
+up in a dict of this process, which is read anew each second; one that is not in it is asked of the database
+once more, so that a new token works at once. The lookup goes by the hash of what was sent, so its time says
+nothing about a token.
+"""

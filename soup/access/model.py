@@ -1,0 +1,29 @@
+"""Tokens and who holds them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a token may do."""
+
+    ADMIN = "admin"
+    WRITE = "write"
+    READ = "read"
+    MIRROR = "mirror"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is known: never the token itself. `fresh` is one that has not been used yet."""
+
+    id: int
+    kind: Kind
+    mirror_id: int | None = None
+    expires_at: datetime | None = None
+    fresh: bool = False
+
+
+ANYBODY = Token(0, Kind.ADMIN)  # who everybody is where `auth.mode` is open

@@ -1,0 +1,53 @@
+"""Session in, values out."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from soup.access.model import Kind, Token
+from soup.access.tables import TokenRow
+
+token: Any = TokenRow.__table__  # type: ignore[attr-defined]
+
+
+async def good(session: AsyncSession, now: datetime, hash: bytes | None = None) -> dict[bytes, Token]:
+    """Tokens that have not expired, by hash: all, or the one of this hash."""
+    wanted = select(token).where(or_(token.c.expires_at.is_(None), token.c.expires_at > now))
+    if hash is not None:
+        wanted = wanted.where(token.c.hash == hash)
+    return {
+        row.hash: Token(row.id, Kind(row.kind), row.mirror_id, row.expires_at, row.last_used_at is None)
+        for row in await session.execute(wanted)
+    }
+
+
+async def add(session: AsyncSession, kind: Kind, hash: bytes, now: datetime, mirror_id: int | None) -> None:
+    """A new token."""
+    await session.execute(insert(token).values(kind=kind, hash=hash, created_at=now, mirror_id=mirror_id))
+
+
+async def limit(session: AsyncSession, mirror_id: int, until: datetime) -> None:
+    """The tokens a mirror has so far end at a moment, if not sooner."""
+    longer = or_(token.c.expires_at.is_(None), token.c.expires_at > until)
+    await session.execute(
+        update(token).where(token.c.mirror_id == mirror_id, longer).values(expires_at=until)
+    )
+
+
+async def supersede(session: AsyncSession, used: Token) -> None:
+    """A mirror's newer token is in use: the older ones are done with."""
+    older = delete(token).where(token.c.mirror_id == used.mirror_id, token.c.id < used.id)
+    await session.execute(older)
+
+
+async def mark(session: AsyncSession, ids: Iterable[int], now: datetime) -> None:
+    """These were used."""
+    await session.execute(update(token).where(token.c.id.in_(list(ids))).values(last_used_at=now))
+
+
+async def count(session: AsyncSession, kind: Kind) -> int:
+    """How many tokens of a kind there are."""
+    return int((await session.execute(select(func.count()).where(token.c.kind == kind))).scalar_one())

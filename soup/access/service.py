@@ -1,0 +1,78 @@
+"""What can be done with tokens."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from soup.access import queries
+from soup.access.model import Kind, Token
+from soup.core.bell import Bell
+from soup.core.clock import Clock
+from soup.core.errors import Unauthenticated
+from soup.db.work import Database, Work
+
+OVERLAP = timedelta(hours=24)  # for which a rotated token lives on, unless the new one is used before
+NOTED = timedelta(minutes=1)  # how exactly `last_used_at` is kept
+
+
+class Access:
+    """Knows tokens."""
+
+    def __init__(self, database: Database, bell: Bell, *, clock: Clock) -> None:
+        self._database, self._bell, self._clock = database, bell, clock
+        self._known: dict[bytes, Token] = {}
+        self._heard = -1
+        self._used: set[int] = set()
+        self._noted = clock()
+
+    async def refresh(self) -> None:
+        """Read all tokens, and write down now and then which were used. Raises DatabaseDown."""
+        rung, now = self._bell.rung, self._clock()
+        if self._used and now - self._noted > NOTED:
+            used, self._used, self._noted = self._used, set(), now
+            async with self._database.begin() as work:
+                await queries.mark(work.session, used, now)
+        async with self._database.reading() as session:
+            self._known = await queries.good(session, now)
+        self._heard = rung
+
+    async def who(self, secret: str) -> Token:
+        """Whose token this is. Raises Unauthenticated for one that nobody has."""
+        if self._bell.rung != self._heard:
+            await self.refresh()
+        hash = hashlib.sha256(secret.encode()).digest()
+        found = self._known.get(hash)
+        if found is None:
+            async with self._database.reading() as session:
+                found = (await queries.good(session, self._clock(), hash)).get(hash)
+        if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
+            raise Unauthenticated("this token is not known here, or no longer")
+        self._used.add(found.id)
+        if found.fresh and found.kind is Kind.MIRROR:
+            await self._first_use(found)
+        return found
+
+    async def _first_use(self, token: Token) -> None:
+        async with self._database.begin() as work:
+            await queries.mark(work.session, [token.id], self._clock())
+            await queries.supersede(work.session, token)
+            work.after(self._changed)
+
+    async def _changed(self) -> None:
+        self._bell.ring()
+
+    async def issue(self, work: Work, kind: Kind, mirror_id: int | None = None) -> str:
+        """A new token, in a transaction of somebody else's.
+
+        It is in no table and no log: keep it or lose it.
+        """
+        secret = f"soup_{secrets.token_urlsafe(32)}"
+        now = self._clock()
+        if mirror_id is not None:
+            await queries.limit(work.session, mirror_id, now + OVERLAP)
+        await queries.add(work.session, kind, hashlib.sha256(secret.encode()).digest(), now, mirror_id)
+        return secret
+
+    async def for_mirror(self, work: Work, mirror_id: int) -> str:
+        """A new token for a mirror."""
+        return await self.issue(work, Kind.MIRROR, mirror_id)

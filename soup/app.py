@@ -1,0 +1,174 @@
+"""The composition root: settings to parts to application, by hand, top to bottom."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import structlog
+from litestar import Litestar
+
+from soup import logs
+from soup.access.service import Access
+from soup.blobs.index import Index
+from soup.blobs.reading import Reading
+from soup.blobs.service import Blobs
+from soup.core.bell import Bell
+from soup.core.clock import Clock, Steady, steady, utc_now
+from soup.core.errors import SoupError
+from soup.db.lease import Lease
+from soup.db.work import Database
+from soup.faces.auth import Doors
+from soup.faces.core import Face, Manners
+from soup.mirrors.picture import Live
+from soup.mirrors.policy import Rules
+from soup.mirrors.service import Mirrors, loader
+from soup.prepare import STORE
+from soup.runner.clock import Runner
+from soup.runner.table import jobs
+from soup.settings import RUNTIME, Settings
+from soup.stores.disk import Disk
+from soup.stores.local import SPOOL, LocalStore
+from soup.stores.spool import Spool
+
+TICK = 1.0  # seconds between looks at what other machines have changed
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Soup:
+    """Everything, built. `face` is the ASGI application; its lifespan starts and ends the rest."""
+
+    face: Face
+    blobs: Blobs
+    mirrors: Mirrors
+    access: Access
+    runner: Runner
+
+
+def build(
+    settings: Settings, *, clock: Clock = utc_now, monotonic: Steady = steady, dice: Random | None = None
+) -> Soup:
+    """Put soup together. The data folder is prepared already: see `prepare`."""
+    runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
+    bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url)
+    index = Index(database.file)
+    store = LocalStore(disk, settings.blobs_folder)
+    spool = Spool(
+        disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
+    )
+    blobs = Blobs(
+        database,
+        index,
+        store,
+        index.store_id(STORE),
+        spool,
+        Reading(store, disk, verify_up_to=settings.serve.verify_up_to),
+        swept_after=timedelta(seconds=settings.blobs.swept_seconds),
+        clock=clock,
+    )
+    access = Access(database, bell, clock=clock)
+    rules = Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
+    live = Live(loader(database), bell, rules, lambda: blobs.feed().epoch, clock=clock, monotonic=monotonic)
+    mirrors = Mirrors(database, live, bell, access.for_mirror, clock=clock, dice=dice or Random())  # noqa: S311 - a draw among mirrors
+    doors = Doors(
+        access, open_mode=settings.auth.mode == "open", open_reports=settings.cdn.report_auth == "none"
+    )
+    runner = Runner(
+        Lease(database, "jobs", seconds=settings.jobs.lease_seconds, clock=clock, monotonic=monotonic),
+        jobs(
+            blobs,
+            mirrors,
+            mirrors_sweep=settings.jobs.mirrors_sweep_seconds,
+            blobs_sweep=settings.jobs.blobs_sweep_seconds,
+        ),
+        seconds=settings.jobs.lease_seconds,
+    )
+
+    async def ready() -> str | None:
+        try:
+            blobs.feed()
+            await disk.run(os.listdir, store.folder / SPOOL)
+        except (SoupError, OSError) as error:
+            return str(error)
+        return None
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await mirrors.refresh()
+        await access.refresh()
+        async with _looping(
+            _ticking(mirrors.refresh), _ticking(access.refresh), runner.run(), _with_parent()
+        ):
+            yield
+        await blobs.idle()
+        await mirrors.idle()
+        await runner.close()
+        await database.close()
+        index.close()
+        disk.close()
+        bell.close()
+
+    face = Face(blobs, mirrors, doors, ready, _manners(settings), [lifespan])
+    return Soup(face, blobs, mirrors, access, runner)
+
+
+def _manners(settings: Settings) -> Manners:
+    return Manners(
+        redirects=settings.cdn.redirects,
+        closed=settings.auth.read == "token",
+        direct_slots=settings.serve.direct_slots,
+        serve_idle=settings.serve.idle_seconds,
+        upload_idle=settings.upload.idle_seconds,
+        accel=settings.serve.accel == "nginx",
+        report_seconds=settings.cdn.report_seconds,
+        public_list=settings.cdn.public_list,
+        url=settings.server.url.rstrip("/"),
+        log_requests=settings.log.requests,
+    )
+
+
+def worker() -> Face:
+    """The application of one worker process, from the environment its parent has set."""
+    settings = Settings.load(os.environ)
+    logs.set_up(settings.log.format, settings.log.level)
+    return build(settings).face
+
+
+async def _ticking(act: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(TICK)
+        try:
+            await act()
+        except SoupError as error:
+            log.warning("refresh.failed", reason=str(error))
+
+
+async def _with_parent() -> None:
+    """A worker ends with its parent: one that is left over would go on serving on the parent's port."""
+    parent = os.getppid()
+    while RUNTIME in os.environ:
+        await asyncio.sleep(TICK)
+        if os.getppid() != parent:
+            log.error("parent.gone")
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+@asynccontextmanager
+async def _looping(*loops: Awaitable[None]) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError):
+                await task

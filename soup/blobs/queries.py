@@ -1,0 +1,180 @@
+"""Session in, values out."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from soup.blobs.model import Facts, Placement
+from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, StoreRow
+from soup.core.blob import Blob, State
+from soup.core.digest import Digest
+
+KEPT = 1  # a placement that is good; the states of doubt come with the jobs that find them
+PLACEMENT = {KEPT: "kept"}
+
+blob: Any = BlobRow.__table__  # type: ignore[attr-defined]
+feed: Any = FeedRow.__table__  # type: ignore[attr-defined]
+store: Any = StoreRow.__table__  # type: ignore[attr-defined]
+placement: Any = PlacementRow.__table__  # type: ignore[attr-defined]
+
+
+def _facts(row: Any, placements: Iterable[Placement] = ()) -> Facts:
+    return Facts(
+        Digest.from_raw(row.digest),
+        row.size,
+        State(row.state),
+        row.seq,
+        row.created_at,
+        placements=tuple(placements),
+    )
+
+
+async def states(session: AsyncSession, digests: Iterable[Digest]) -> dict[Digest, tuple[int, State]]:
+    """Id and state of each digest that has a row. The rows stay locked until the transaction ends."""
+    wanted = blob.c.digest.in_([digest.raw for digest in digests])
+    rows = await session.execute(
+        select(blob.c.digest, blob.c.id, blob.c.state).where(wanted).with_for_update()
+    )
+    return {Digest.from_raw(row.digest): (row.id, State(row.state)) for row in rows}
+
+
+async def numbers(session: AsyncSession, count: int) -> range:
+    """The next `count` numbers of the feed.
+
+    Taken last in a transaction: whoever waits for them waits for its end.
+    """
+    advanced = update(feed).values(head=feed.c.head + count).returning(feed.c.head)
+    head: int = (await session.execute(advanced)).scalar_one()
+    return range(head - count + 1, head + 1)
+
+
+async def add(session: AsyncSession, blobs: Sequence[Blob], seqs: Iterable[int], now: datetime) -> list[int]:
+    """Rows for blobs that have none; their ids."""
+    rows = [
+        {
+            "digest": new.digest.raw,
+            "size": new.size,
+            "state": State.PRESENT,
+            "seq": seq,
+            "created_at": now,
+            "touched_at": now,
+        }
+        for new, seq in zip(blobs, seqs, strict=False)
+    ]
+    if not rows:
+        return []
+    added = await session.execute(insert(blob).returning(blob.c.id, sort_by_parameter_order=True), rows)
+    return list(added.scalars())
+
+
+async def move(
+    session: AsyncSession, row: int, state: State, seq: int, now: datetime, *, anew: bool = False
+) -> None:
+    """Another state, and the number of that change. `anew`: it was gone, so it is created now."""
+    created = {"created_at": now} if anew else {}
+    await session.execute(
+        update(blob).where(blob.c.id == row).values(state=state, seq=seq, touched_at=now, **created)
+    )
+
+
+async def touch(session: AsyncSession, rows: Sequence[int], now: datetime) -> None:
+    """Somebody wanted these again."""
+    await session.execute(update(blob).where(blob.c.id.in_(rows)).values(touched_at=now))
+
+
+async def place(session: AsyncSession, rows: Sequence[int], store_id: int) -> None:
+    """Each of these lies in that store, and is good."""
+    if not rows:
+        return
+    insertion = upsert(placement)
+    again = insertion.on_conflict_do_update(
+        index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
+    )
+    await session.execute(again, [{"blob_id": row, "store_id": store_id, "state": KEPT} for row in rows])
+
+
+async def facts(session: AsyncSession, digest: Digest) -> Facts | None:
+    """Everything about one blob, whatever its state."""
+    row = (await session.execute(select(blob).where(blob.c.digest == digest.raw))).one_or_none()
+    if row is None:
+        return None
+    copies = await session.execute(
+        select(store.c.name, placement.c.state, placement.c.verified_at)
+        .join(store, store.c.id == placement.c.store_id)
+        .where(placement.c.blob_id == row.id)
+        .order_by(store.c.name)
+    )
+    return _facts(row, (Placement(copy.name, PLACEMENT[copy.state], copy.verified_at) for copy in copies))
+
+
+async def listed(session: AsyncSession, after: Digest | None, limit: int, state: State) -> list[Facts]:
+    """Blobs of a state in digest order, from behind `after`."""
+    wanted = select(blob).where(blob.c.state == state).order_by(blob.c.digest).limit(limit)
+    if after is not None:
+        wanted = wanted.where(blob.c.digest > after.raw)
+    return [_facts(row) for row in await session.execute(wanted)]
+
+
+async def present(session: AsyncSession, digests: Sequence[Digest]) -> set[Digest]:
+    """Those of these digests that are here and may be read."""
+    found: set[Digest] = set()
+    for start in range(0, len(digests), 1000):
+        some = [digest.raw for digest in digests[start : start + 1000]]
+        rows = await session.execute(
+            select(blob.c.digest).where(blob.c.digest.in_(some), blob.c.state == State.PRESENT)
+        )
+        found.update(Digest.from_raw(raw) for raw in rows.scalars())
+    return found
+
+
+async def sweepable(session: AsyncSession, before: datetime, limit: int) -> list[tuple[int, Digest]]:
+    """Blobs gone before a moment whose bytes are still in a store.
+
+    The rows stay locked until the transaction ends.
+    """
+    rows = await session.execute(
+        select(blob.c.id, blob.c.digest)
+        .where(blob.c.state == State.GONE, blob.c.touched_at < before)
+        .where(select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists())
+        .order_by(blob.c.touched_at)
+        .limit(limit)
+        .with_for_update(of=blob)
+    )
+    return [(row.id, Digest.from_raw(row.digest)) for row in rows]
+
+
+async def unplace(session: AsyncSession, row: int) -> None:
+    """No store has it any more."""
+    await session.execute(delete(placement).where(placement.c.blob_id == row))
+
+
+async def counted(session: AsyncSession) -> tuple[int, int]:
+    """How many blobs are present, and their bytes."""
+    row = (
+        await session.execute(
+            select(func.count(), func.coalesce(func.sum(blob.c.size), 0)).where(blob.c.state == State.PRESENT)
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+async def begin_feed(session: AsyncSession, epoch: str) -> None:
+    """The one row of the feed, if it is not there yet."""
+    await session.execute(upsert(feed).values(id=1, epoch=epoch, head=0, floor=0).on_conflict_do_nothing())
+
+
+async def store_uuid(session: AsyncSession, name: str) -> str | None:
+    """The uuid the database knows for a store of this name."""
+    found: str | None = (await session.execute(select(store.c.uuid).where(store.c.name == name))).scalar()
+    return found
+
+
+async def register(session: AsyncSession, name: str, uuid: str, kind: str) -> int:
+    """The id of a store, which is written down if it is new."""
+    await session.execute(upsert(store).values(name=name, uuid=uuid, kind=kind).on_conflict_do_nothing())
+    found: int = (await session.execute(select(store.c.id).where(store.c.name == name))).scalar_one()
+    return found

@@ -1,0 +1,113 @@
+"""The bytes behind a direct answer (D4)."""
+
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from soup.core.blob import Blob
+from soup.core.digest import Digest
+from soup.core.errors import BlobMissing
+from soup.core.span import Span
+from soup.stores.base import OnDisk, Store
+from soup.stores.disk import Disk
+
+PIECE = 512 * 1024
+TRUSTED = 600.0  # seconds for which a small file that has not changed is not hashed again
+REMEMBERED = 65_536
+
+
+@dataclass(slots=True)
+class Opened:
+    """A blob that is certain to be there, open: what happens to its name now does not matter to this answer.
+
+    `data` has all of it where it is small; otherwise `pieces` reads it.
+    """
+
+    blob: Blob
+    disk: Disk
+    fd: int | None = None
+    data: bytes | None = None
+    inner: Store | None = None
+
+    async def pieces(self, span: Span) -> AsyncIterator[bytes]:
+        """The bytes of a span. Raises BlobMissing when the file ends before it should."""
+        if self.data is not None:
+            yield self.data[span.first : span.last + 1]
+        elif self.fd is None:
+            assert self.inner is not None  # noqa: S101 - one of the three is always there
+            async for piece in self.inner.open(self.blob.digest, span):
+                yield piece
+        else:
+            place = span.first
+            while place <= span.last:
+                piece = await self.disk.run(os.pread, self.fd, min(PIECE, span.last + 1 - place), place)
+                if not piece:
+                    raise BlobMissing("its file became shorter", digest=self.blob.digest)
+                place += len(piece)
+                yield piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+class Reading:
+    """Opens blobs.
+
+    Up to `verify_up_to` bytes are checked against their name before a byte of them is sent.
+    """
+
+    def __init__(self, store: Store, disk: Disk, *, verify_up_to: int) -> None:
+        self._store, self._disk, self._verify_up_to = store, disk, verify_up_to
+        self._seen: dict[Digest, tuple[tuple[int, int, int, int], float]] = {}
+
+    async def open(self, blob: Blob) -> Opened:
+        """Raises BlobMissing when its bytes are not there, or not those of its name."""
+        if isinstance(self._store, OnDisk):
+            return await self._disk.run(self._open, blob, self._store.path(blob.digest))
+        if not await self._store.has(blob.digest):
+            raise BlobMissing("its bytes are not in the store", digest=blob.digest)
+        return Opened(blob, self._disk, inner=self._store)
+
+    def path(self, blob: Blob) -> Path | None:
+        """Where a web server on this machine finds the file, if the store has files."""
+        return self._store.path(blob.digest) if isinstance(self._store, OnDisk) else None
+
+    def _open(self, blob: Blob, path: Path) -> Opened:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise BlobMissing("its file is not in the store", digest=blob.digest) from error
+        try:
+            seen = os.fstat(fd)
+            if seen.st_size != blob.size:
+                raise BlobMissing(f"its file has {seen.st_size} bytes, not {blob.size}", digest=blob.digest)
+            if blob.size > self._verify_up_to:
+                opened = Opened(blob, self._disk, fd=fd)
+                fd = -1
+                return opened
+            data = os.pread(fd, blob.size, 0)
+            self._verify(blob, data, (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+            return Opened(blob, self._disk, data=data)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _verify(self, blob: Blob, data: bytes, file: tuple[int, int, int, int]) -> None:
+        now = time.monotonic()
+        last, until = self._seen.get(blob.digest, (None, 0.0))
+        if last == file and now < until:
+            return
+        if hashlib.sha256(data).hexdigest() != blob.digest:
+            raise BlobMissing("its file has other bytes", digest=blob.digest)
+        if len(self._seen) >= REMEMBERED:
+            self._seen.clear()  # rare, and the price is one hash each
+        self._seen[blob.digest] = (file, now + TRUSTED)

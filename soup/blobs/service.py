@@ -1,0 +1,214 @@
+"""What can be done with blobs."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from soup import metrics
+from soup.blobs import queries
+from soup.blobs.index import Index
+from soup.blobs.model import Facts, Feed, Kept
+from soup.blobs.reading import Opened, Reading
+from soup.core.blob import Blob, State
+from soup.core.clock import Clock
+from soup.core.digest import Digest
+from soup.core.errors import BlobBlocked, BlobUnknown, DigestMismatch, NotAsExpected, StillBlocked
+from soup.core.gather import Gather
+from soup.db.lease import Held
+from soup.db.work import SECONDS, Database
+from soup.stores.base import Source, Store
+from soup.stores.spool import Spool
+
+GROUP = 256  # blobs in one transaction at most
+SWEPT = 16  # blobs whose bytes go in one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    blob: Blob
+    source: Source
+
+
+class Blobs:
+    """What exists.
+
+    `swept_after` is how long the bytes of a gone blob stay, for answers that are under way (D17).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        index: Index,
+        store: Store,
+        store_id: int,
+        spool: Spool,
+        reading: Reading,
+        *,
+        swept_after: timedelta,
+        clock: Clock,
+    ) -> None:
+        self._database, self._index = database, index
+        self._store, self._store_id, self._spool, self._reading = store, store_id, spool, reading
+        self._swept_after, self._clock = swept_after, clock
+        self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=SECONDS)
+
+    def find(self, raw: bytes) -> tuple[int, int, int] | None:
+        """seq, size and state of a digest in its 32 bytes. Raises DatabaseDown."""
+        return self._index.find(raw)
+
+    def feed(self) -> Feed:
+        """Which history of changes this is, and how far it goes. Raises DatabaseDown."""
+        return self._index.feed()
+
+    async def open(self, blob: Blob) -> Opened:
+        """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
+        return await self._reading.open(blob)
+
+    def path(self, blob: Blob) -> Path | None:
+        """Where a web server beside soup finds the file of a blob; None where there is no file."""
+        return self._reading.path(blob)
+
+    async def expect(self, digest: Digest | None, announced: int | None, *, only_new: bool) -> None:
+        """Refuse, before it is sent, an upload that cannot come to anything.
+
+        `announced` is its length in bytes, if it is known. Raises BlobBlocked, NotAsExpected, TooLarge,
+        NoRoom.
+        """
+        if digest is not None:
+            found = self.find(digest.raw)
+            _refuse_blocked(digest, found[2] if found else None)
+            if only_new and found and found[2] == State.PRESENT:
+                raise NotAsExpected("it is already here", digest=digest)
+        await self._spool.expect(announced)
+
+    async def keep(
+        self, body: AsyncIterator[bytes], wanted: Digest | None, *, only_new: bool = False
+    ) -> Kept:
+        """Keep these bytes, durably, under their digest.
+
+        When this returns, file, folder and row are on disk (D5). Raises DigestMismatch when they are not the
+        bytes of `wanted`, BlobBlocked, TooLarge, NoRoom, StoreDown, DatabaseDown; nothing is kept then.
+        """
+        async with self._spool.receive(body) as spooled:
+            blob = spooled.blob
+            if wanted is not None and blob.digest != wanted:
+                raise DigestMismatch(f"these bytes are {blob.digest}", digest=wanted)
+            await self.expect(blob.digest, None, only_new=only_new)
+            await self._store.put(blob, spooled)
+            new = await self._arrivals.ask(_Arrival(blob, spooled))
+        metrics.BLOBS_RECEIVED.labels("new" if new else "known").inc()
+        metrics.BLOB_RECEIVED_BYTES.inc(blob.size)
+        return Kept(blob.digest, blob.size, new)
+
+    async def _commit(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
+        """One transaction for all that arrived together: whether each is new."""
+        now = self._clock()
+        async with self._database.begin() as work:
+            session = work.session
+            first = {arrival.blob.digest: arrival for arrival in reversed(arrivals)}
+            rows = await queries.states(session, first)
+            fresh = [arrival.blob for digest, arrival in first.items() if digest not in rows]
+            known = [row for row, state in rows.values() if state is State.PRESENT]
+            gone = [digest for digest, (_, state) in rows.items() if state is State.GONE]
+            for digest in gone:
+                # The sweep may have taken the file after it was put and before we had this lock.
+                await self._store.put(first[digest].blob, first[digest].source)
+            if known:
+                await queries.touch(session, known, now)
+            changes = len(fresh) + len(gone)
+            numbers = iter(await queries.numbers(session, changes) if changes else ())
+            added = await queries.add(session, fresh, numbers, now)
+            for digest, number in zip(gone, numbers, strict=True):
+                await queries.move(session, rows[digest][0], State.PRESENT, number, now, anew=True)
+            kept = [*added, *known, *(rows[digest][0] for digest in gone)]
+            await queries.place(session, kept, self._store_id)
+        return [_outcome(arrival, first, rows) for arrival in arrivals]
+
+    async def facts(self, digest: Digest) -> Facts:
+        """Raises BlobUnknown when it is gone or never was."""
+        async with self._database.reading() as session:
+            found = await queries.facts(session, digest)
+        if found is None or found.state is State.GONE:
+            raise BlobUnknown("no such blob", digest=digest)
+        return found
+
+    async def listed(self, after: Digest | None, limit: int, state: State) -> list[Facts]:
+        """Up to `limit` blobs of a state, in digest order, from behind `after`."""
+        async with self._database.reading() as session:
+            return await queries.listed(session, after, limit, state)
+
+    async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Those of these digests that are not here, in the order they were asked."""
+        async with self._database.reading() as session:
+            here = await queries.present(session, digests)
+        return [digest for digest in digests if digest not in here]
+
+    async def delete(self, digest: Digest) -> None:
+        """Gone at once; its bytes go later. Raises BlobUnknown, StillBlocked."""
+        async with self._database.begin() as work:
+            row, state = await _living(work.session, digest)
+            if state is State.BLOCKED:
+                raise StillBlocked(
+                    "it is blocked; unblock it first, or its block would go with it", digest=digest
+                )
+            await self._move(work.session, row, State.GONE)
+
+    async def block(self, digest: Digest, *, blocked: bool) -> None:
+        """Refuse it to everybody, or stop doing so. Raises BlobUnknown."""
+        target = State.BLOCKED if blocked else State.PRESENT
+        async with self._database.begin() as work:
+            row, state = await _living(work.session, digest)
+            if state is not target:
+                await self._move(work.session, row, target)
+
+    async def _move(self, session: AsyncSession, row: int, state: State) -> None:
+        (number,) = await queries.numbers(session, 1)
+        await queries.move(session, row, state, number, self._clock())
+
+    async def sweep(self, held: Held) -> int:
+        """Remove bytes of blobs that have been gone for long enough; how many. Raises LeaseLost."""
+        swept = 0
+        while True:
+            async with self._database.begin() as work:
+                await held.check(work.session)
+                rows = await queries.sweepable(work.session, self._clock() - self._swept_after, SWEPT)
+                for row, digest in rows:
+                    await self._store.drop(digest)
+                    await queries.unplace(work.session, row)
+            swept += len(rows)
+            if len(rows) < SWEPT:
+                return swept
+
+    async def counted(self) -> tuple[int, int]:
+        """How many blobs are present, and their bytes."""
+        async with self._database.reading() as session:
+            return await queries.counted(session)
+
+    async def idle(self) -> None:
+        """Wait for what is being committed."""
+        await self._arrivals.idle()
+
+
+async def _living(session: AsyncSession, digest: Digest) -> tuple[int, State]:
+    row, state = (await queries.states(session, [digest])).get(digest, (0, State.GONE))
+    if state is State.GONE:
+        raise BlobUnknown("no such blob", digest=digest)
+    return row, state
+
+
+def _refuse_blocked(digest: Digest, state: int | None) -> None:
+    if state == State.BLOCKED:
+        raise BlobBlocked("it is blocked here", digest=digest)
+
+
+def _outcome(
+    arrival: _Arrival, first: dict[Digest, _Arrival], rows: dict[Digest, tuple[int, State]]
+) -> bool | BaseException:
+    digest = arrival.blob.digest
+    state = rows[digest][1] if digest in rows else None
+    if state is State.BLOCKED:
+        return BlobBlocked("it is blocked here", digest=digest)
+    return state is not State.PRESENT and first[digest] is arrival

@@ -1,0 +1,30 @@
+"""The `soup` command."""
+
+import sys
+from importlib.metadata import version
+
+import rich_click as click
+
+from soup.cli.check import check
+from soup.cli.serve import serve
+from soup.core.errors import Refused
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("soup"), prog_name="soup")
+def soup() -> None:
+    """Keep files under their SHA-256, and let other web servers carry the traffic."""
+
+
+soup.add_command(serve)
+soup.add_command(check)
+
+
+def main() -> None:
+    """Run the command. What soup refuses is a line on standard error and exit status 1, never a trace."""
+    try:
+        soup.main()
+    except Refused as error:
+        for line in str(error).splitlines():
+            click.echo(f"soup: {line}", err=True)
+        sys.exit(1)

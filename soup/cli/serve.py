@@ -1,0 +1,81 @@
+"""`soup serve`: answer requests."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from soup.prepare import Prepared
+    from soup.settings import Settings
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML); else SOUP_CONFIG.")
+def serve(config: Path | None) -> None:
+    """Serve blobs until told to stop.
+
+    Without any settings: on port 8080 of this machine, with everything in ./soup-data.
+    """
+    # Inside, because metrics must not be imported before `runtime` has said where workers keep them.
+    from soup.serve import parent
+    from soup.settings import FILE, Settings, unknown
+
+    settings = Settings.load(os.environ, config)
+    if config is not None:
+        os.environ[FILE] = str(config.absolute())  # for the workers
+    folder = parent.runtime()
+
+    import structlog
+
+    from soup import app, logs
+    from soup.prepare import prepare
+
+    logs.set_up(settings.log.format, settings.log.level)
+    log = structlog.get_logger("soup")
+    for name in unknown(os.environ):
+        log.warning("environment.unknown", name=name)
+    for danger in dangers(settings):
+        log.warning("open", danger=danger)
+    parent.claim(settings.server.host, settings.server.port)
+    prepared = prepare(settings)
+    parent.serve(
+        host=settings.server.host,
+        port=settings.server.port,
+        workers=settings.server.workers,
+        backlog=settings.server.backlog,
+        stop_seconds=settings.server.stop_seconds,
+        logging=logs.dictconfig(settings.log.format, settings.log.level),
+        application=app.worker,
+        started=lambda: welcome(settings, prepared),
+        folder=folder,
+    )
+
+
+def dangers(settings: "Settings") -> list[str]:
+    """What these settings leave open, to be said loudly."""
+    found: list[str] = []
+    if settings.auth.mode == "open":
+        found.append("auth.mode is open: whoever reaches this port may write, delete and administer")
+    if settings.cdn.report_auth == "none":
+        found.append("cdn.report_auth is none: whoever reaches this port may keep a dead mirror in the pool")
+    return found
+
+
+def welcome(settings: "Settings", prepared: "Prepared") -> None:
+    """Say where soup is and what to try."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
+    url = settings.server.url or f"http://{f'[{host}]' if ':' in host else host}:{settings.server.port}"
+    token = os.path.relpath(prepared.token)
+    bearer = f'-H "Authorization: Bearer $(cat {token})"'
+    sys.stdout.write(
+        f"soup serves on {url}, with its data in {settings.data.absolute()}\n"
+        f"the administrator's token is in {token} ({'made now' if prepared.new else 'as before'})\n"
+        "try:\n"
+        f"  curl -T README.md {bearer} {url}/api/blob\n"
+        f"  curl -L {url}/$(sha256sum README.md | cut -c1-64)\n"
+        f"  curl {bearer} {url}/api/cdn:list\n"
+    )
+    sys.stdout.flush()

@@ -1,0 +1,175 @@
+"""Everything that can go wrong on purpose. Statuses are the faces' business."""
+
+import re
+
+
+class SoupError(Exception):
+    """Everything soup raises on purpose.
+
+    SoupError
+    ├── Invalid          the request cannot be right     BadDigest, BadRange, BadReport, BadMirror, BadBody,
+    │                                                    DigestMismatch, LengthRequired, BodyRefused,
+    │                                                    HeaderTooLarge
+    ├── Unauthenticated  nobody we know
+    ├── Denied           somebody we know, who may not
+    ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown
+    ├── Gone             was here, and will not be       BlobBlocked
+    ├── Conflict         right, but not now              MirrorExists, StillBlocked
+    ├── NotAsExpected    a precondition does not hold
+    ├── TooLarge         bigger than anything here takes
+    ├── TooSlow          the client stalled
+    ├── ClientGone       the client left
+    ├── NoRoom           the disk or a quota says no
+    ├── Unavailable      try again                       StoreDown, DatabaseDown, BlobMissing, Busy
+    └── Refused          soup does not start like this   WrongStore
+    """
+
+    def __init__(self, detail: str, *, digest: str | None = None) -> None:
+        super().__init__(detail)
+        self.digest = digest
+
+    @classmethod
+    def slug(cls) -> str:
+        """The name programs see: `BlobUnknown` is `blob-unknown`."""
+        return re.sub("(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
+
+    @classmethod
+    def title(cls) -> str:
+        """The name people see: `BlobUnknown` is `Blob unknown`."""
+        return cls.slug().replace("-", " ").capitalize()
+
+
+class Invalid(SoupError):
+    """The request cannot be right."""
+
+
+class BadDigest(Invalid):
+    """Not 64 lower-case hex digits."""
+
+
+class BadRange(Invalid):
+    """No such bytes. Carries the size of the blob."""
+
+    def __init__(self, detail: str, *, size: int, digest: str | None = None) -> None:
+        super().__init__(detail, digest=digest)
+        self.size = size
+
+
+class BadReport(Invalid):
+    """A report that says nothing that can be understood."""
+
+
+class BadMirror(Invalid):
+    """An address no mirror can have."""
+
+
+class BadBody(Invalid):
+    """A body that is not what the request says or needs."""
+
+
+class DigestMismatch(Invalid):
+    """The bytes have another name than the one they were sent under."""
+
+
+class LengthRequired(Invalid):
+    """A body without a length and without chunks."""
+
+
+class BodyRefused(Invalid):
+    """A body in a form that is not raw bytes."""
+
+
+class HeaderTooLarge(Invalid):
+    """A header field longer than anything here reads."""
+
+
+class Unauthenticated(SoupError):
+    """No token, or none we know."""
+
+
+class Denied(SoupError):
+    """A good token that may not do this."""
+
+
+class NotFound(SoupError):
+    """No such thing."""
+
+
+class BlobUnknown(NotFound):
+    """No blob of this digest is here."""
+
+
+class MirrorUnknown(NotFound):
+    """No mirror has this id."""
+
+
+class Gone(SoupError):
+    """Was here, and will not be again."""
+
+
+class BlobBlocked(Gone):
+    """A blob an administrator has blocked."""
+
+
+class Conflict(SoupError):
+    """Right, but not now."""
+
+
+class MirrorExists(Conflict):
+    """Another mirror has this address."""
+
+
+class StillBlocked(Conflict):
+    """A blocked blob is not deleted: its block would go with it."""
+
+
+class NotAsExpected(SoupError):
+    """A precondition of the request does not hold."""
+
+
+class TooLarge(SoupError):
+    """Bigger than anything here takes."""
+
+
+class TooSlow(SoupError):
+    """The client sent nothing for too long."""
+
+
+class ClientGone(SoupError):
+    """The client left before its body was whole."""
+
+
+class NoRoom(SoupError):
+    """The disk or a quota says no."""
+
+
+class Unavailable(SoupError):
+    """Try again. `retry_after` is in seconds."""
+
+    retry_after = 1
+
+
+class StoreDown(Unavailable):
+    """A store does not answer, or answers nonsense."""
+
+
+class DatabaseDown(Unavailable):
+    """The database does not answer."""
+
+
+class BlobMissing(Unavailable):
+    """The database knows it, and its bytes are not where they should be."""
+
+    retry_after = 30
+
+
+class Busy(Unavailable):
+    """Every place is taken."""
+
+
+class Refused(SoupError):
+    """Soup does not start like this; the text says what to do."""
+
+
+class WrongStore(Refused):
+    """The folder is not the one the database knows (D15)."""

@@ -1,0 +1,109 @@
+"""A lease: one process at a time, and never two that both believe it."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import Field, SQLModel
+
+from soup.core.clock import Clock, Steady, steady, utc_now
+from soup.core.errors import Unavailable
+from soup.db.work import Database
+
+
+class LeaseRow(SQLModel, table=True):
+    """Who holds what, until when. `epoch` grows with each new holder."""
+
+    __tablename__ = "lease"
+
+    name: str = Field(primary_key=True)
+    holder: str
+    until: datetime
+    epoch: int = 0
+
+
+lease: Any = LeaseRow.__table__  # type: ignore[attr-defined]
+
+
+class LeaseLost(Unavailable):
+    """Another process holds the lease by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease this process holds, as far as it knows."""
+
+    name: str
+    epoch: int
+
+    async def check(self, session: AsyncSession) -> None:
+        """Raise LeaseLost in a transaction that writes what only the holder may write.
+
+        A process that was stopped for longer than its lease wakes up believing it; the database knows better.
+        """
+        epoch = (await session.execute(select(lease.c.epoch).where(lease.c.name == self.name))).scalar()
+        if epoch != self.epoch:
+            raise LeaseLost(f"lease {self.name!r} has passed on")
+
+
+class Lease:
+    """Tries to hold one name. `seconds` is how long it lasts without being renewed."""
+
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        *,
+        seconds: float,
+        clock: Clock = utc_now,
+        monotonic: Steady = steady,
+    ) -> None:
+        self._database, self._name, self._length = database, name, timedelta(seconds=seconds)
+        self._clock, self._steady = clock, monotonic
+        self._me = secrets.token_hex(8)
+        self._held: Held | None = None
+        self._ends = 0.0
+
+    @property
+    def held(self) -> Held | None:
+        """What this process holds now, by its own steady clock."""
+        return self._held if self._steady() < self._ends else None
+
+    async def renew(self) -> Held | None:
+        """Take the lease if it is free, keep it if it is ours. None when another process has it."""
+        began = self._steady()
+        async with self._database.begin() as work:
+            held = await self._take(work.session, self._clock())
+        self._held = held
+        self._ends = began + self._length.total_seconds() if held else 0.0
+        return held
+
+    async def _take(self, session: AsyncSession, now: datetime) -> Held | None:
+        row = await session.get(LeaseRow, self._name, with_for_update=True)
+        if row is None:
+            session.add(LeaseRow(name=self._name, holder=self._me, until=now + self._length, epoch=1))
+            return Held(self._name, 1)
+        # An end further ahead than a lease is long was written by a clock that ran ahead: it binds nobody
+        # (D18).
+        free = row.until <= now or row.until > now + self._length
+        if row.holder != self._me and not free:
+            return None
+        if row.holder != self._me:
+            row.epoch += 1
+        row.holder, row.until = self._me, now + self._length
+        return Held(self._name, row.epoch)
+
+    async def release(self) -> None:
+        """Let the next one have it at once."""
+        if self._held is None:
+            return
+        async with self._database.begin() as work:
+            await work.session.execute(
+                update(lease)
+                .where(lease.c.name == self._name, lease.c.holder == self._me)
+                .values(until=self._clock())
+            )
+        self._held, self._ends = None, 0.0

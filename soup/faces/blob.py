@@ -1,0 +1,160 @@
+"""/api/blob: uploads, lists, facts."""
+
+from typing import Annotated, Any, Literal
+
+from litestar import Request, Router, delete, get, patch, post, put, route
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
+from litestar.response import Response
+from msgspec import Meta, Struct
+
+from soup.access.model import Kind
+from soup.blobs.model import Facts
+from soup.blobs.service import Blobs
+from soup.core import conditional
+from soup.core.blob import State
+from soup.core.clock import text
+from soup.core.digest import Digest
+from soup.faces import body
+from soup.faces.auth import may
+from soup.mirrors.service import Mirrors
+
+Json = dict[str, Any]
+Asked = Request[Any, Any, Any]
+Page = Annotated[int, QueryParameter(ge=1, le=10_000, description="At most this many")]
+Standing = Annotated[Literal["present", "blocked"], QueryParameter(name="state", description="Which blobs")]
+LOOKS = (Kind.READ, Kind.MIRROR)
+
+
+class Wanted(Struct, forbid_unknown_fields=True):
+    """Digests to ask after."""
+
+    digests: Annotated[list[str], Meta(max_length=10_000)]
+
+
+class Block(Struct, forbid_unknown_fields=True):
+    """Whether a blob is refused to everybody."""
+
+    blocked: bool
+
+
+def shown(facts: Facts) -> Json:
+    """A blob as lists show it."""
+    return {
+        "digest": facts.digest,
+        "size": facts.size,
+        "created_at": text(facts.created_at),
+        "state": facts.state.name.lower(),
+        "seq": facts.seq,
+    }
+
+
+@put("/api/blob/{digest:str}", guards=[may(Kind.WRITE)], request_max_body_size=None)
+async def keep(
+    request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs], url: NamedDependency[str]
+) -> Response[Json]:
+    """Keep these bytes under their digest: 201 when they are new, 200 when not, 422 when they are others."""
+    return await _keep(request, blobs, url, digest)
+
+
+@route(
+    "/api/blob",
+    http_method=["POST", "PUT"],
+    guards=[may(Kind.WRITE)],
+    request_max_body_size=None,
+    status_code=201,
+)
+async def add(request: Asked, blobs: NamedDependency[Blobs], url: NamedDependency[str]) -> Response[Json]:
+    """Keep these bytes, whatever their digest is; the answer says it."""
+    return await _keep(request, blobs, url, None)
+
+
+async def _keep(request: Asked, blobs: Blobs, url: str, digest: Digest | None) -> Response[Json]:
+    scope: Any = request.scope
+    headers: dict[bytes, bytes] = scope["soup.headers"]
+    length = body.announced(scope)
+    unless = headers.get(b"if-none-match", b"").decode("latin-1")
+    only_new = bool(unless) and (
+        unless.strip() == "*" or (digest is not None and conditional.listed(unless, digest.etag))
+    )
+    await blobs.expect(digest, length, only_new=only_new)
+    kept = await blobs.keep(body.pieces(request.receive, length), digest, only_new=only_new)
+    path = f"/{kept.digest}"
+    answer = {"digest": kept.digest, "size": kept.size, "url": (url or _asked_as(headers)) + path}
+    return Response(
+        answer, status_code=201 if kept.new else 200, headers={"location": path, "etag": kept.digest.etag}
+    )
+
+
+def _asked_as(headers: dict[bytes, bytes]) -> str:
+    """How the client reached soup, or the proxy in front of it."""
+    scheme = "https" if headers.get(b"x-forwarded-proto") == b"https" else "http"
+    return f"{scheme}://{headers.get(b'host', b'localhost').decode('latin-1')}"
+
+
+@get("/api/blob:list", guards=[may(*LOOKS)])
+async def every(
+    blobs: NamedDependency[Blobs],
+    after: FromQuery[Digest | None] = None,
+    limit: Page = 1000,
+    standing: Standing = "present",
+) -> Json:
+    """Blobs in the order of their digests. `next` is the `after` of the next page; null on the last."""
+    found = await blobs.listed(after, limit + 1, State[standing.upper()])
+    page = found[:limit]
+    return {
+        "blobs": [shown(facts) for facts in page],
+        "next": page[-1].digest if len(found) > limit else None,
+    }
+
+
+@post("/api/blob:missing", guards=[may(*LOOKS)], status_code=200)
+async def missing(data: JSONBody[Wanted], blobs: NamedDependency[Blobs]) -> Json:
+    """Which of up to 10,000 digests are not here."""
+    return {"missing": await blobs.missing([Digest(text) for text in data.digests])}
+
+
+@get("/api/blob/{digest:str}", guards=[may(*LOOKS)])
+async def facts(
+    digest: FromPath[Digest], blobs: NamedDependency[Blobs], mirrors: NamedDependency[Mirrors]
+) -> Json:
+    """Everything known of a blob, and which mirrors would be sent its requests now."""
+    return _all_of(await blobs.facts(digest), mirrors)
+
+
+@patch("/api/blob/{digest:str}", guards=[may()])
+async def block(
+    digest: FromPath[Digest],
+    data: JSONBody[Block],
+    blobs: NamedDependency[Blobs],
+    mirrors: NamedDependency[Mirrors],
+) -> Json:
+    """Block a blob: 410 for everybody who asks for it, and for everybody who sends it. Or unblock it."""
+    await blobs.block(digest, blocked=data.blocked)
+    return _all_of(await blobs.facts(digest), mirrors)
+
+
+def _all_of(found: Facts, mirrors: Mirrors) -> Json:
+    present = found.state is State.PRESENT
+    return {
+        **shown(found),
+        "placements": [
+            {"store": copy.store, "state": copy.state, "verified_at": text(copy.verified_at)}
+            for copy in found.placements
+        ],
+        "mirrors": [
+            {"id": mirror.id, "fqdn": mirror.terms.fqdn}
+            for mirror in (mirrors.holders(found.digest, found.seq, found.size) if present else ())
+        ],
+    }
+
+
+@delete("/api/blob/{digest:str}", guards=[may()])
+async def remove(digest: FromPath[Digest], blobs: NamedDependency[Blobs]) -> None:
+    """Delete a blob. It is gone at once; its bytes follow within minutes."""
+    await blobs.delete(digest)
+
+
+def face() -> Router:
+    """The routes."""
+    return Router("/", route_handlers=[keep, add, every, missing, facts, block, remove], tags=["blob"])

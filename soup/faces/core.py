@@ -1,0 +1,158 @@
+"""The core face put together: guard, front, envelope, framework."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.response import Response
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from soup import metrics
+from soup.blobs.service import Blobs
+from soup.core.digest import Digest
+from soup.core.errors import SoupError
+from soup.faces import blob, cdn, ops
+from soup.faces.auth import Doors
+from soup.faces.envelope import Envelope
+from soup.faces.errors import Guard, Unexpected, problem
+from soup.faces.front import Front
+from soup.faces.ops import Ready
+from soup.mirrors.service import Mirrors
+
+log = structlog.get_logger(__name__)
+Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Manners:
+    """What the face is told by the settings, under the settings' names."""
+
+    redirects: bool = True
+    closed: bool = False
+    direct_slots: int = 256
+    serve_idle: float = 60
+    upload_idle: float = 30
+    accel: bool = False
+    report_seconds: float = 30
+    public_list: bool = False
+    url: str = ""
+    log_requests: bool = False
+
+
+class Face:
+    """The ASGI application. HTTP passes guard and front; everything else is the framework's."""
+
+    def __init__(
+        self,
+        blobs: Blobs,
+        mirrors: Mirrors,
+        doors: Doors,
+        ready: Ready,
+        manners: Manners,
+        lifespan: Sequence[Lifespan],
+    ) -> None:
+        self.framework = _framework(blobs, mirrors, doors, ready, manners, lifespan, self._flush)
+        envelope = Envelope(self.framework, idle=manners.upload_idle, log_requests=manners.log_requests)
+        self.front = Front(
+            envelope,
+            blobs,
+            mirrors,
+            doors,
+            redirects=manners.redirects,
+            closed=manners.closed,
+            slots=manners.direct_slots,
+            idle=manners.serve_idle,
+            accel=manners.accel,
+        )
+        self._http: ASGIApp = Guard(self.front)
+
+    def _flush(self) -> None:
+        self.front.flush()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == ScopeType.HTTP:
+            await self._http(scope, receive, send)
+        else:
+            await self.framework(scope, receive, send)
+
+
+def _framework(
+    blobs: Blobs,
+    mirrors: Mirrors,
+    doors: Doors,
+    ready: Ready,
+    manners: Manners,
+    lifespan: Sequence[Lifespan],
+    flush: Callable[[], None],
+) -> Litestar:
+    parts: dict[str, Any] = {
+        "blobs": blobs,
+        "mirrors": mirrors,
+        "doors": doors,
+        "ready": ready,
+        "flush": flush,
+        "url": manners.url,
+        "report_seconds": manners.report_seconds,
+        "public_list": manners.public_list,
+    }
+    app = Litestar(
+        route_handlers=[blob.face(), cdn.face(), ops.face()],
+        dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in parts.items()},
+        exception_handlers={SoupError: _refused, HTTPException: _framework_refused, Exception: _failed},
+        type_decoders=[(lambda kind: kind is Digest, lambda kind, text: kind(text))],
+        openapi_config=ops.openapi(version("soup")),
+        request_max_body_size=1024 * 1024,
+        lifespan=lifespan,
+        state=State({"doors": doors}),
+        logging_config=None,
+        debug=False,
+    )
+    ops.describe_front(app.openapi_schema)
+    return app
+
+
+def _giving(part: Any) -> Callable[[], Any]:
+    return lambda: part
+
+
+def _refused(_: Request[Any, Any, Any], error: SoupError) -> Response[bytes]:
+    code, headers, body = problem(error)
+    told = {name.decode(): value.decode() for name, value in headers if name != b"content-length"}
+    return Response(body, status_code=code, headers=told, media_type=told["content-type"])
+
+
+def _framework_refused(_: Request[Any, Any, Any], error: HTTPException) -> Response[dict[str, object]]:
+    title = HTTPStatus(error.status_code).phrase
+    detail = error.detail
+    if isinstance(error, ValidationException) and isinstance(error.extra, list):
+        faults = (
+            f"{one.get('key', '')}: {one['message']}".removeprefix(": ")
+            for one in error.extra
+            if "message" in one
+        )
+        detail = "; ".join(faults) or detail
+    fields: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": error.status_code,
+        "detail": detail,
+    }
+    return Response(
+        fields, status_code=error.status_code, headers=error.headers, media_type="application/problem+json"
+    )
+
+
+def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    log.error("request.failed", path=request.scope["path"][:200], exc_info=error)
+    metrics.ERRORS.inc()
+    return _refused(request, Unexpected("something failed that should not; the log knows more"))

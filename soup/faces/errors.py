@@ -1,0 +1,176 @@
+"""One table from errors to statuses, and the guard in front of everything (D12)."""
+
+import re
+import secrets
+from typing import Any, TypeAlias
+
+import msgspec
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from soup import metrics
+from soup.core import errors
+from soup.core.errors import SoupError
+
+log = structlog.get_logger(__name__)
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+STATUS: dict[type[SoupError], int] = {
+    errors.Invalid: 400,
+    errors.LengthRequired: 411,
+    errors.BodyRefused: 415,
+    errors.BadRange: 416,
+    errors.DigestMismatch: 422,
+    errors.HeaderTooLarge: 431,
+    errors.Unauthenticated: 401,
+    errors.Denied: 403,
+    errors.NotFound: 404,
+    errors.TooSlow: 408,
+    errors.ClientGone: 400,
+    errors.Conflict: 409,
+    errors.Gone: 410,
+    errors.NotAsExpected: 412,
+    errors.TooLarge: 413,
+    errors.Unavailable: 503,
+    errors.NoRoom: 507,
+    errors.Refused: 503,
+}
+
+LONGEST = 8192  # bytes of one header value, as nginx and Apache have it
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(:\d{0,5})?")
+_REQUEST_ID = re.compile(rb"[0-9A-Fa-f]{1,64}")
+
+
+def status(kind: type[SoupError]) -> int:
+    """The status of an error: its own, or that of the nearest it descends from."""
+    return next(STATUS[parent] for parent in kind.__mro__ if parent in STATUS)
+
+
+def problem(error: SoupError) -> tuple[int, Headers, bytes]:
+    """An error as a problem document (RFC 9457): status, headers, body."""
+    kind, code = type(error), status(type(error))
+    fields: dict[str, object] = {
+        "type": f"urn:soup:error:{kind.slug()}",
+        "title": kind.title(),
+        "status": code,
+        "detail": str(error),
+    }
+    if error.digest is not None:
+        fields["digest"] = str(error.digest)
+    body = msgspec.json.encode(fields)
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+    if isinstance(error, errors.Unavailable):
+        headers.append((b"retry-after", b"%d" % error.retry_after))
+    if isinstance(error, errors.Unauthenticated):
+        headers.append((b"www-authenticate", b'Bearer realm="soup"'))
+    if isinstance(error, errors.BadRange):
+        headers.append((b"content-range", b"bytes */%d" % error.size))
+    if isinstance(error, errors.ClientGone | errors.TooSlow):
+        headers.append((b"connection", b"close"))
+    return code, headers, body
+
+
+async def send_all(send: Send, code: int, headers: Headers, body: bytes = b"") -> None:
+    """A whole answer in one go."""
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Unexpected(SoupError):
+    """Something failed that nobody foresaw. The log has it under the request's id."""
+
+
+STATUS[Unexpected] = 500
+
+
+class Guard:
+    """Refuses what is no clean HTTP, gives each request an id, and turns what is raised into an answer.
+
+    Granian lets through a request without Host or with two, and transfer encodings it does not know: two
+    parsers that disagree about such a request are how requests are smuggled (RFC 9112, 3.2 and 6.1).
+
+    Leaves in the scope, for all behind it: `soup.headers`, by lower-case name; `soup.ids`, the headers of the
+    request's id.
+    """
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+        self._mark = secrets.token_hex(6).encode()
+        self._count = 0
+        self._hosts: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._inner(scope, receive, send)
+            return
+        request: Any = scope
+        request["soup.ids"] = self._ids(b"")
+        try:
+            request["soup.headers"] = headers = self._headers(request)
+            if b"x-request-id" in headers:
+                request["soup.ids"] = self._ids(headers[b"x-request-id"])
+            await self._inner(scope, receive, send)
+        except SoupError as error:
+            await _answer(request, send, error)
+        except Exception:
+            log.exception(
+                "request.failed", path=scope["path"][:200], request=request["soup.ids"][0][1].decode()
+            )
+            metrics.ERRORS.inc()
+            await _answer(request, send, Unexpected("something failed that should not; the log knows more"))
+
+    def _ids(self, asked: bytes) -> Headers:
+        """The id the client chose, if it is hexadecimal, else one of ours (C19)."""
+        if not (asked and _REQUEST_ID.fullmatch(asked)):
+            self._count += 1
+            asked = b"%s%08x" % (self._mark, self._count)
+        return [(b"x-request-id", asked), (b"x-amz-request-id", asked)]
+
+    def _headers(self, scope: Any) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if len(value) > LONGEST:
+                raise errors.HeaderTooLarge(
+                    f"{name.decode('latin-1')[:50]} has {len(value)} bytes, {LONGEST} at most"
+                )
+            if name in found:
+                if name in _ONCE:
+                    raise errors.Invalid(f"more than one {name.decode('latin-1')} header")
+                value = b"%s, %s" % (found[name], value)  # noqa: PLW2901 - as RFC 9110, 5.3 reads a list
+            found[name] = value
+        host = found.get(b"host")
+        if host not in self._hosts:
+            self._judge(host, scope["http_version"])
+        if b"transfer-encoding" in found:
+            if found[b"transfer-encoding"].strip().lower() != b"chunked":
+                raise errors.Invalid("a transfer encoding other than chunked")
+            if b"content-length" in found:
+                raise errors.Invalid("both a length and a transfer encoding")
+        return found
+
+    def _judge(self, host: bytes | None, version: str) -> None:
+        if host is None:
+            if version == "1.1":
+                raise errors.Invalid("no Host header")
+            return
+        if not _HOST.fullmatch(host):
+            raise errors.Invalid("a Host header that is no host")
+        if len(self._hosts) < 1000:  # noqa: PLR2004 - a client that makes hosts up only costs itself
+            self._hosts.add(host)
+
+
+_ONCE = {
+    b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"range",
+    b"if-range", b"expect", b"content-range", b"content-encoding",
+}  # fmt: skip
+
+
+async def _answer(scope: Any, send: Send, error: SoupError) -> None:
+    if scope.get("soup.started"):
+        # The status line is out: breaking off is the only true answer left. Granian does when we fail.
+        raise error
+    code, headers, body = problem(error)
+    await send_all(send, code, [*headers, *scope["soup.ids"], *scope.get("soup.cors", ())], body)

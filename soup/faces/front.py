@@ -1,0 +1,226 @@
+"""The hot path: GET and HEAD of `/<sha256>`, in front of the framework (D3).
+
+A redirect costs one lookup and one draw. What a request rarely has (a query, credentials, a method that is
+not GET) is looked at only where it is there. A miss costs what a hit costs: there is no negative cache, so
+what one process has acknowledged all find at once.
+"""
+
+import asyncio
+import re
+from binascii import b2a_base64
+from collections import Counter
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+
+import structlog
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from soup import metrics
+from soup.access.model import Kind
+from soup.blobs.service import Blobs
+from soup.core.blob import Blob, State
+from soup.core.digest import Digest
+from soup.core.errors import BlobBlocked, BlobMissing, BlobUnknown, Busy, Invalid, Unauthenticated
+from soup.faces import reply
+from soup.faces.auth import CREDENTIALS, Doors
+from soup.faces.errors import Headers, send_all
+from soup.faces.reply import CORS
+from soup.mirrors.service import Mirrors
+
+log = structlog.get_logger(__name__)
+
+PRESENT, BLOCKED = int(State.PRESENT), int(State.BLOCKED)
+LENGTH = 65  # of "/" and 64 digits
+TALLY = 0.1  # seconds after which counts are handed to the metrics
+ALLOW = b"GET, HEAD, OPTIONS, PUT"
+READERS = frozenset({Kind.ADMIN, Kind.READ, Kind.MIRROR})
+
+_blob_path = re.compile("/[0-9a-f]{64}").fullmatch
+_REDIRECT: Headers = [(b"cache-control", b"no-store"), (b"content-length", b"0"), *CORS]
+_PREFLIGHT: Headers = [
+    (b"access-control-allow-methods", ALLOW),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, If-Match, If-None-Match, If-Range, Range, X-Request-Id",
+    ),
+    (b"access-control-max-age", b"86400"),
+    (b"allow", ALLOW),
+    *CORS,
+]
+
+
+class Front:
+    """Answers requests for a blob by its digest and passes on everything else."""
+
+    def __init__(
+        self,
+        rest: ASGIApp,
+        blobs: Blobs,
+        mirrors: Mirrors,
+        doors: Doors,
+        *,
+        redirects: bool,
+        closed: bool,
+        slots: int,
+        idle: float,
+        accel: bool,
+    ) -> None:
+        self._rest, self._blobs, self._mirrors, self._doors = rest, blobs, mirrors, doors
+        self._redirects, self._closed, self._idle, self._accel = redirects, closed, idle, accel
+        self._slots, self._sending = slots, 0
+        self._tally: Counter[int] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        path = scope["path"]
+        if len(path) != LENGTH or not _blob_path(path):
+            await self._rest(scope, receive, send)
+            return
+        request: Any = scope
+        method = request["method"]
+        if method in {"GET", "HEAD"}:
+            await self._get(request, path, receive, send)
+        elif method == "PUT":
+            # An alias: one route takes uploads. The answer says so to nobody.
+            request["path"] = f"/api/blob{path}"
+            request["raw_path"] = request["path"].encode()
+            request["soup.cors"] = CORS
+            await self._rest(scope, receive, send)
+        else:
+            code = 204 if method == "OPTIONS" else 405
+            length: Headers = [] if code == 204 else [(b"content-length", b"0")]  # noqa: PLR2004
+            await send_all(send, code, [*_PREFLIGHT, *length, *request["soup.ids"]])
+
+    async def _get(self, scope: Any, path: str, receive: Receive, send: Send) -> None:
+        scope["soup.cors"] = CORS
+        headers: dict[bytes, bytes] = scope["soup.headers"]
+        raw = bytes.fromhex(path[1:])
+        direct, trusted, download = not self._redirects, False, None
+        if self._closed or not CREDENTIALS.isdisjoint(headers):
+            trusted = True
+            direct = await self._speaks_for_mirror(headers) or direct
+        if scope["query_string"]:
+            asked, download = _query(scope["query_string"])
+            direct = direct or asked
+        found = self._blobs.find(raw)
+        if found is None or found[2] != PRESENT:
+            self._count(410 if found is not None and found[2] == BLOCKED else 404)
+            _refuse(found, path[1:])
+        seq, size, _ = found
+        if not direct and await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
+            return
+        blob = Blob(Digest(path[1:]), size)
+        try:
+            await self._direct(scope, receive, send, blob, download)
+        except BlobMissing as error:
+            metrics.BLOBS_MISSING.inc()
+            log.error("blob.missing", digest=blob.digest, reason=str(error))  # noqa: TRY400 - it says all
+            started = scope.get("soup.started")
+            if started or not self._redirects:
+                raise
+            if not await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
+                raise
+
+    async def _redirect(
+        self, scope: Any, send: Send, raw: bytes, path: str, seq: int, size: int, *, trusted: bool
+    ) -> bool:
+        mirrors = self._mirrors
+        if mirrors.stale:
+            await mirrors.catch_up()
+        link = mirrors.link(raw, seq, size, trusted=trusted)
+        if link is None:
+            return False
+        self._count(307)
+        headers = [
+            (b"location", link + path[1:].encode()),
+            (b"digest", b"SHA-256=" + b2a_base64(raw, newline=False)),
+            *_REDIRECT,
+            *scope["soup.ids"],
+        ]
+        await send({"type": "http.response.start", "status": 307, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
+
+    async def _direct(
+        self, scope: Any, receive: Receive, send: Send, blob: Blob, download: str | None
+    ) -> None:
+        answer = reply.decide(scope["soup.headers"], blob, download)
+        answer.headers.extend(scope["soup.ids"])
+        if answer.span is None:
+            self._count(answer.status)
+            await send_all(send, answer.status, answer.headers)
+            return
+        if self._sending >= self._slots:
+            raise Busy("every place for a direct answer is taken", digest=blob.digest)
+        self._sending += 1
+        metrics.DIRECT_BODIES.inc()
+        try:
+            with await self._blobs.open(blob) as opened:
+                self._count(answer.status)
+                if scope["method"] == "HEAD":
+                    await send_all(send, answer.status, answer.headers)
+                elif self._accel and opened.data is None:
+                    await send_all(send, 200, _accelerated(answer.headers, blob))
+                elif opened.data is not None:
+                    body = opened.data[answer.span.first : answer.span.last + 1]
+                    metrics.BLOB_SENT_BYTES.inc(len(body))
+                    await send_all(send, answer.status, answer.headers, body)
+                else:
+                    scope["soup.started"] = True
+                    await reply.stream(receive, send, answer, opened.pieces(answer.span), self._idle)
+        finally:
+            self._sending -= 1
+            metrics.DIRECT_BODIES.dec()
+
+    async def _speaks_for_mirror(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether a mirror asks: it wants the bytes (D8). Raises Unauthenticated where reading needs a token.
+
+        Where it does not, a token that nobody has changes nothing: clients send what they hold to everybody.
+        """
+        if self._closed:
+            return (await self._doors.need(headers, READERS)).kind is Kind.MIRROR
+        if b"authorization" not in headers:
+            return False
+        try:
+            token = await self._doors.who(headers)
+        except Unauthenticated:
+            return False
+        return token is not None and token.kind is Kind.MIRROR
+
+    def _count(self, status: int) -> None:
+        if not self._tally:
+            asyncio.get_running_loop().call_later(TALLY, self.flush)
+        self._tally[status] += 1
+
+    def flush(self) -> None:
+        """Hand the counts of the last moment to the metrics."""
+        counts, self._tally = self._tally, Counter()
+        for status, count in counts.items():
+            metrics.REQUESTS.labels(str(status)).inc(count)
+
+
+def _refuse(found: tuple[int, int, int] | None, digest: str) -> NoReturn:
+    if found is not None and found[2] == BLOCKED:
+        raise BlobBlocked("an administrator has blocked it", digest=digest)
+    raise BlobUnknown("no such blob", digest=digest)
+
+
+def _query(query: bytes) -> tuple[bool, str | None]:
+    """`direct` and `download` of a query; everything else in it is ignored (C13)."""
+    try:
+        fields = dict(parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=50))
+    except ValueError as error:
+        raise Invalid("a query that cannot be read") from error
+    direct = fields.get("direct", "0")
+    if direct not in {"0", "1"}:
+        raise Invalid(f"direct is 0 or 1, not {direct[:20]!r}")
+    download = fields.get("download")
+    return direct == "1", None if download is None else reply.file_name(download)
+
+
+def _accelerated(headers: Headers, blob: Blob) -> Headers:
+    """For an nginx in front: it has the folder, judges the range, and knows the length (D4)."""
+    dropped = {b"content-length", b"content-range", b"repr-digest"}
+    kept = [header for header in headers if header[0] not in dropped]
+    place = f"/soup-blobs/{blob.digest.folder}/{blob.digest}".encode()
+    return [*kept, (b"x-accel-redirect", place), (b"content-length", b"0")]

@@ -1,0 +1,194 @@
+"""Health, metrics, and the description of everything else."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from html import escape
+from typing import Any
+
+from litestar import Request, Router, get, route
+from litestar.di import NamedDependency
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import (
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    PathItem,
+    RequestBody,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.openapi.spec.open_api import OpenAPI
+from litestar.response import Response
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+Json = dict[str, Any]
+Ready = Callable[[], Awaitable[str | None]]
+
+# The names older systems gave to two questions (C15); two are misspelt there, and monitors ask for them so.
+LIVE = ["/healthz", "/health", "/healthcheck", "/helthcheck"]
+READY = ["/readyz", "/health/ready", "/readiness", "/redines"]
+
+
+@route(LIVE, http_method=["GET", "HEAD"], status_code=200)
+async def live() -> Json:
+    """Whether this process answers at all."""
+    return {"status": "ok"}
+
+
+@route(READY, http_method=["GET", "HEAD"], status_code=200)
+async def ready(ready: NamedDependency[Ready]) -> Response[Json]:
+    """Whether it can do its work: 503 with the reason where it cannot."""
+    reason = await ready()
+    if reason is None:
+        return Response({"status": "ok"})
+    return Response({"status": "degraded", "reason": reason}, status_code=503, headers={"retry-after": "1"})
+
+
+@get("/metrics")
+async def metrics(flush: NamedDependency[Callable[[], None]]) -> Response[bytes]:
+    """What Prometheus reads: all workers together."""
+    flush()
+    return Response(await asyncio.to_thread(_metrics), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+def _metrics() -> bytes:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+    return generate_latest(registry)
+
+
+class Page(OpenAPIRenderPlugin):
+    """The description as a page: no script, no link to anywhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(path="/")
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: Json) -> bytes:
+        """HTML."""
+        del request
+        rows = "".join(
+            _row(method, path, operation)
+            for path, item in sorted(openapi_schema["paths"].items())
+            for method, operation in item.items()
+            if isinstance(operation, dict)
+        )
+        head = openapi_schema["info"]
+        return _PAGE.format(title=escape(head["title"]), version=escape(head["version"]), rows=rows).encode()
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title} API</title><style>
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+  color: #222; background: #fff }}
+table {{ border-collapse: collapse; width: 100% }}
+td, th {{ border-bottom: 1px solid #ddd; padding: .5rem .75rem .5rem 0; text-align: left;
+  vertical-align: top }}
+code {{ font: 14px ui-monospace, monospace; white-space: nowrap }} small {{ color: #555 }}
+@media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #181818 }}
+  td, th {{ border-color: #444 }} small {{ color: #aaa }} a {{ color: #8bf }} }}
+</style></head><body>
+<h1>{title} <small>{version}</small></h1>
+<p>The same for programs: <a href="/schema/openapi.json">openapi.json</a>. A token is sent as
+<code>Authorization: Bearer &lt;token&gt;</code>.</p>
+<table><thead><tr><th>Request</th><th>What it does</th><th>Answers</th></tr></thead><tbody>
+{rows}</tbody></table></body></html>
+"""
+
+
+def _row(method: str, path: str, operation: Json) -> str:
+    asks = ", ".join(p["name"] for p in operation.get("parameters", ()) if p.get("in") == "query")
+    said = escape(operation.get("description") or operation.get("summary") or "")
+    query = f"<br><small>query: {escape(asks)}</small>" if asks else ""
+    answers = " ".join(sorted(operation.get("responses") or {}))
+    request = f"<code>{method.upper()} {escape(path)}</code>{query}"
+    return f"<tr><td>{request}</td><td>{said}</td><td>{answers}</td></tr>\n"
+
+
+def openapi(version: str) -> OpenAPIConfig:
+    """Where the description is: /schema as a page, or as JSON for whoever does not ask for HTML."""
+    router = Router("/schema", route_handlers=[], include_in_schema=False, before_request=_json_unless_asked)
+    return OpenAPIConfig(
+        title="soup",
+        version=version,
+        description="A content-addressed blob server with CDN offload.",
+        render_plugins=[Page(), JsonRenderPlugin()],
+        openapi_router=router,
+        use_handler_docstrings=True,
+    )
+
+
+async def _json_unless_asked(request: Request[Any, Any, Any]) -> Response[Json] | None:
+    if request.scope["path"].rstrip("/") != "/schema" or "text/html" in request.headers.get("accept", ""):
+        return None
+    return Response(request.app.openapi_schema.to_schema(), media_type="application/vnd.oai.openapi+json")
+
+
+def describe_front(schema: OpenAPI) -> None:
+    """Put `/<sha256>` into the description: the framework does not serve it (D3)."""
+    digest = Parameter(
+        name="digest",
+        param_in="path",
+        required=True,
+        description="SHA-256 in 64 lower-case hex digits",
+        schema=Schema(type=OpenAPIType.STRING, pattern="^[0-9a-f]{64}$"),
+    )
+    text, number = Schema(type=OpenAPIType.STRING), Schema(type=OpenAPIType.INTEGER, enum=[0, 1])
+    query = [
+        Parameter(
+            name="direct", param_in="query", description="1: the bytes from soup, no redirect", schema=number
+        ),
+        Parameter(name="download", param_in="query", description="a file name for the bytes", schema=text),
+    ]
+    answers = {
+        "200": "The bytes",
+        "206": "A range of the bytes",
+        "304": "You have them",
+        "307": "A mirror has them: `Location`",
+        "404": "No such blob",
+        "410": "Blocked by an administrator",
+        "412": "Other content was expected",
+        "416": "No such range",
+        "503": "Try again: `Retry-After`",
+    }
+    kept = {"200": "It was here", "201": "It is here now", "422": "The bytes have another digest"}
+    schema.paths = schema.paths or {}
+    schema.paths["/{digest}"] = PathItem(
+        parameters=[digest],
+        get=_operation("A blob: a redirect to a mirror that is online, or the bytes.", answers, query),
+        head=_operation("As GET, without the bytes.", answers, query),
+        options=_operation("What a browser asks before it sends a request.", {"204": "Yes"}, []),
+        put=_operation(
+            "Keep these bytes under their digest.",
+            kept,
+            [],
+            RequestBody(content={"application/octet-stream": _BYTES}),
+        ),
+    )
+
+
+_BYTES = OpenAPIMediaType(schema=Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY))
+
+
+def _operation(
+    text: str, answers: dict[str, str], query: list[Parameter], body: RequestBody | None = None
+) -> Operation:
+    return Operation(
+        tags=["blob"],
+        summary=text,
+        description=text,
+        parameters=[*query] or None,
+        request_body=body,
+        responses={code: OpenAPIResponse(description=meaning) for code, meaning in answers.items()},
+    )
+
+
+def face() -> Router:
+    """The routes."""
+    return Router("/", route_handlers=[live, ready, metrics], tags=["ops"])

@@ -1,0 +1,119 @@
+"""Mirrors as everybody outside sees them."""
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum
+from ipaddress import AddressValueError, IPv6Address
+from typing import Any, Literal, Self
+
+from soup.core.digest import Digest
+from soup.core.errors import BadMirror
+
+Scheme = Literal["https", "http"]
+Mode = Literal["full", "pull"]
+
+PORTS: dict[Scheme, int] = {"https": 443, "http": 80}
+_LABEL = re.compile("[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+
+
+class Status(IntEnum):
+    """What a mirror says of itself (S12)."""
+
+    OFFLINE = 0
+    OK = 1
+    WARNING = 2
+    ERROR = 3
+
+
+class Fqdn(str):
+    """A host name or address as it stands in a URL, in lower case. If it exists, it is valid."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        name = text.lower()
+        if not (_is_name(name) or _is_v6(name)):
+            raise BadMirror(f"not a host name: {text[:80]!r}. Only the name: no scheme, port, path or space")
+        return super().__new__(cls, name)
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))  # noqa: PLR2004 - RFC 1035
+
+
+def _is_v6(name: str) -> bool:
+    if not (name.startswith("[") and name.endswith("]")):
+        return False
+    try:
+        IPv6Address(name[1:-1])
+    except AddressValueError:
+        return False
+    return "%" not in name
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a mirror says. Without a status it is a heartbeat where it says nothing else either (S11).
+
+    `synced_to` is the number of the feed up to which it has everything, in the history `epoch`; without it
+    the mirror is believed to have every blob (D8). `smallest` and `largest` are the sizes it keeps to, in
+    bytes.
+    """
+
+    status: Status | None = None
+    message: str | None = None
+    leaving: bool = False
+    epoch: str | None = None
+    synced_to: int | None = None
+    smallest: int | None = None
+    largest: int | None = None
+    lacking: frozenset[Digest] = frozenset()
+    agent: str | None = None
+    disk_free: int | None = None
+    disk_total: int | None = None
+    boot_id: str | None = None
+    totals: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def decides(self) -> tuple[object, ...]:
+        """The part of it that decides who is chosen."""
+        return (
+            self.status, self.leaving, self.epoch, self.synced_to, self.smallest, self.largest, self.lacking
+        )  # fmt: skip
+
+
+HEARTBEAT = Report()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What an administrator decides about a mirror."""
+
+    fqdn: Fqdn
+    scheme: Scheme
+    port: int
+    mode: Mode = "full"
+    weight: int = 1
+    trusted: bool = True
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A mirror: its terms, what it said last and when. `said` is None until its first report."""
+
+    id: int
+    terms: Terms
+    created_at: datetime
+    doubt_reason: str | None = None
+    doubt_since: datetime | None = None
+    said: Report | None = None
+    last_seen: datetime | None = None
+
+    @property
+    def origin(self) -> str:
+        """`https://fqdn`, with the port where it is not the scheme's own (S8, C7)."""
+        terms = self.terms
+        port = "" if terms.port == PORTS[terms.scheme] else f":{terms.port}"
+        return f"{terms.scheme}://{terms.fqdn}{port}"

@@ -1,0 +1,189 @@
+"""Who carries a request. Pure: clock and dice are arguments (D9)."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from soup.mirrors.model import Mirror, Status
+
+ErrorMirrors = Literal["last_resort", "never", "always"]
+EVERYTHING = 1 << 62
+DRAWS = 4  # before the rest is looked at one by one: one unlucky mirror in a thousand must not cost a scan
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How mirrors are judged: seconds of silence that put one out, and what an error means (C43)."""
+
+    silence: float = 40.0
+    error_mirrors: ErrorMirrors = "last_resort"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A mirror that may be chosen, until the steady clock passes `silent_at`."""
+
+    id: int
+    link: bytes
+    silent_at: float
+    covers: int
+    trusted: bool
+    weight: int
+    picky: bool
+    smallest: int
+    largest: int
+    lacking: frozenset[bytes]
+
+    def suits(self, raw: bytes, size: int, *, trusted: bool) -> bool:
+        """Whether it has the blob, and may be shown what the client sent."""
+        if trusted and not self.trusted:
+            return False
+        return not self.picky or (self.smallest <= size <= self.largest and raw not in self.lacking)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Members of equal standing, those that cover most first, so that who has a blob is a prefix."""
+
+    members: tuple[Member, ...]
+    lacks: tuple[int, ...]  # the negative of what each covers: ascending, for bisect
+    sums: tuple[int, ...]  # of the weights, from the first
+    even: bool  # all weights are the same
+
+    @classmethod
+    def of(cls, members: Iterable[Member]) -> "Tier":
+        """These, in order."""
+        ordered = tuple(sorted(members, key=lambda member: (-member.covers, member.id)))
+        sums: list[int] = []
+        for member in ordered:
+            sums.append((sums[-1] if sums else 0) + member.weight)
+        even = len({member.weight for member in ordered}) <= 1
+        return cls(ordered, tuple(-member.covers for member in ordered), tuple(sums), even)
+
+    def draw(self, among: int, dice: Callable[[], float]) -> Member:
+        """One of the first `among`, each by its weight."""
+        if self.even:
+            return self.members[int(dice() * among)]
+        place = bisect_right(self.sums, dice() * self.sums[among - 1], 0, among - 1)
+        return self.members[place]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Who could be chosen at a moment, best tier first, and for each of the others why not."""
+
+    tiers: tuple[Tier, ...]
+    refused: Mapping[int, str]
+
+
+NOBODY = Picture((), {})
+
+
+def picture(
+    mirrors: Iterable[Mirror], deadlines: Mapping[int, float], now: float, rules: Rules, epoch: str
+) -> Picture:
+    """Draw the picture.
+
+    `deadlines` says for each mirror that has reported when it falls silent, on the steady clock `now` is of.
+
+    `epoch` is the history of the feed: what a mirror has synced of another history counts for nothing.
+    """
+    usual: list[Member] = []
+    resort: list[Member] = []
+    refused: dict[int, str] = {}
+    for mirror in mirrors:
+        silent_at = deadlines.get(mirror.id)
+        reason = _refusal(mirror, silent_at, now, rules)
+        if reason is not None or silent_at is None:
+            refused[mirror.id] = reason or NEVER
+            continue
+        troubled = mirror.said is not None and mirror.said.status is Status.ERROR
+        tier = resort if troubled and rules.error_mirrors == "last_resort" else usual
+        tier.append(_member(mirror, silent_at, epoch))
+    return Picture(tuple(Tier.of(tier) for tier in (usual, resort) if tier), refused)
+
+
+NEVER = "it has never reported"
+
+
+def _refusal(mirror: Mirror, silent_at: float | None, now: float, rules: Rules) -> str | None:
+    said = mirror.said
+    if silent_at is None or said is None:
+        return NEVER
+    reasons = (
+        (mirror.doubt_reason is not None, f"it is doubted: {mirror.doubt_reason}"),
+        (mirror.terms.drained, "an administrator has drained it"),
+        (now > silent_at, silence(silent_at, now, rules)),
+        (said.status is Status.OFFLINE, "it says it is offline"),
+        (said.leaving, "it says it is leaving"),
+        (said.status is Status.ERROR and rules.error_mirrors == "never", "it reports an error"),
+    )
+    return next((reason for holds, reason in reasons if holds), None)
+
+
+def silence(silent_at: float, now: float, rules: Rules) -> str:
+    """The reason in words."""
+    return f"silent for {now - silent_at + rules.silence:.0f} s, more than {rules.silence:g}"
+
+
+def _member(mirror: Mirror, silent_at: float, epoch: str) -> Member:
+    said, terms = mirror.said, mirror.terms
+    assert said is not None  # noqa: S101 - _refusal has turned away who never reported
+    if said.synced_to is None or terms.mode == "pull":
+        covers = EVERYTHING
+    else:
+        covers = said.synced_to if said.epoch == epoch else 0
+    smallest, largest = said.smallest or 0, EVERYTHING if said.largest is None else said.largest
+    lacking = frozenset(digest.raw for digest in said.lacking)
+    picky = bool(lacking) or smallest > 0 or largest < EVERYTHING
+    link = f"{mirror.origin}/".encode()
+    return Member(
+        mirror.id, link, silent_at, covers, terms.trusted, terms.weight, picky, smallest, largest, lacking
+    )
+
+
+def pick(
+    picture: Picture,
+    raw: bytes,
+    seq: int,
+    size: int,
+    now: float,
+    dice: Callable[[], float],
+    *,
+    trusted: bool = False,
+) -> Member | None:
+    """A mirror for this blob, at random by weight among those that have it; None where nobody does.
+
+    `trusted` asks for one that may be shown credentials (C14a). O(log n) as a rule: draw, and draw again if
+    the drawn one is silent or lacks it.
+    """
+    for tier in picture.tiers:
+        among = bisect_right(tier.lacks, -seq)
+        if not among:
+            continue
+        for _ in range(DRAWS):
+            member = tier.draw(among, dice)
+            if now <= member.silent_at and member.suits(raw, size, trusted=trusted):
+                return member
+        left = [m for m in tier.members[:among] if now <= m.silent_at and m.suits(raw, size, trusted=trusted)]
+        if left:
+            rest = Tier.of(left)
+            return rest.draw(len(left), dice)
+    return None
+
+
+def explain(picture: Picture, mirror: int, now: float, rules: Rules) -> str | None:
+    """Why a mirror would not be chosen now; None where it would be."""
+    if mirror in picture.refused:
+        return picture.refused[mirror]
+    for place, tier in enumerate(picture.tiers):
+        for member in tier.members:
+            if member.id != mirror:
+                continue
+            if now > member.silent_at:
+                return silence(member.silent_at, now, rules)
+            if place and any(now <= better.silent_at for better in picture.tiers[0].members):
+                return "it reports an error, and others do not"
+            return None
+    return NEVER

@@ -1,0 +1,200 @@
+"""What can be done with mirrors."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from soup import metrics
+from soup.core.bell import Bell
+from soup.core.clock import Clock
+from soup.core.digest import Digest
+from soup.core.errors import MirrorUnknown
+from soup.core.gather import Gather
+from soup.db.lease import Held
+from soup.db.work import SECONDS, Database, Work
+from soup.mirrors import queries
+from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms
+from soup.mirrors.picture import Live, Load
+from soup.mirrors.policy import pick
+
+REPORTS = 1000  # in one transaction at most
+
+Issue = Callable[[Work, int], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A mirror as lists show it: `why` it would not be chosen, None where it would be."""
+
+    mirror: Mirror
+    online: bool
+    why: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    id: int
+    report: Report
+    at: float  # on the event loop's clock
+
+
+def loader(database: Database) -> Load:
+    """Reads mirrors for a picture."""
+
+    async def load(only: Iterable[int] | None) -> Sequence[Mirror]:
+        async with database.reading() as session:
+            return await queries.every(session, only)
+
+    return load
+
+
+class Mirrors:
+    """Who else serves. `issue` makes a token for a mirror inside a transaction of ours."""
+
+    def __init__(
+        self, database: Database, live: Live, bell: Bell, issue: Issue, *, clock: Clock, dice: Random
+    ) -> None:
+        self._database, self._live, self._bell, self._issue = database, live, bell, issue
+        self._clock, self._dice = clock, dice.random
+        self._reports: Gather[_Heard, bool] = Gather(self._write, pause=0.1, most=REPORTS, limit=SECONDS)
+
+    @property
+    def stale(self) -> bool:
+        """Whether `catch_up` has something to do."""
+        return self._live.stale
+
+    async def catch_up(self) -> None:
+        """Hear of what another process of this machine has changed."""
+        await self._live.catch_up()
+
+    async def refresh(self) -> None:
+        """Hear of what anybody has changed. Raises DatabaseDown."""
+        await self._live.refresh()
+
+    def link(self, raw: bytes, seq: int, size: int, *, trusted: bool) -> bytes | None:
+        """The start of the link to a mirror for this blob, up to the digest; None where nobody can serve it."""
+        live = self._live
+        member = pick(live.picture, raw, seq, size, live.now(), self._dice, trusted=trusted)
+        return None if member is None else member.link
+
+    def holders(self, digest: Digest, seq: int, size: int) -> list[Mirror]:
+        """Mirrors that would be sent requests for this blob now."""
+        now = self._live.now()
+        found = {
+            member.id
+            for tier in self._live.picture.tiers
+            for member in tier.members
+            if member.covers >= seq
+            and now <= member.silent_at
+            and member.suits(digest.raw, size, trusted=False)
+        }
+        return [mirror for id, mirror in self._live.mirrors.items() if id in found]
+
+    async def create(self, terms: Terms) -> tuple[View, str]:
+        """A new mirror and its token, which is shown this once. Raises MirrorExists."""
+        async with self._database.begin() as work:
+            id = await queries.add(work.session, terms, self._clock())
+            token = await self._issue(work, id)
+            work.after(self._changed)
+        return await self.one(id), token
+
+    async def every(self) -> list[View]:
+        """All mirrors, in order of id."""
+        await self._live.refresh()
+        return [self._view(mirror) for mirror in self._live.mirrors.values()]
+
+    async def one(self, id: int) -> View:
+        """Raises MirrorUnknown."""
+        await self._live.refresh([id])
+        async with self._database.reading() as session:
+            return self._view(await queries.one(session, id))
+
+    def _view(self, mirror: Mirror) -> View:
+        return View(mirror, self._live.online(mirror.id), self._live.explain(mirror.id))
+
+    async def change(self, id: int, change: Callable[[Terms], Terms]) -> View:
+        """Give a mirror other terms. Raises MirrorUnknown, MirrorExists."""
+        async with self._database.begin() as work:
+            mirror = await queries.one(work.session, id)
+            await queries.change(work.session, id, change(mirror.terms))
+            work.after(self._changed)
+        return await self.one(id)
+
+    async def remove(self, id: int) -> None:
+        """Forget a mirror. Raises MirrorUnknown."""
+        async with self._database.begin() as work:
+            await queries.remove(work.session, id)
+            work.after(self._changed)
+
+    async def rotate(self, id: int) -> str:
+        """A new token, shown this once (D11).
+
+        The old one works until the new one is first used, or for a day.
+        """
+        async with self._database.begin() as work:
+            await queries.one(work.session, id)
+            token = await self._issue(work, id)
+            work.after(self._changed)
+        return token
+
+    async def _changed(self) -> None:
+        self._bell.ring()
+        await self._live.catch_up()
+
+    async def exists(self, id: int) -> bool:
+        """Whether there is such a mirror."""
+        async with self._database.reading() as session:
+            return bool(await queries.every(session, [id]))
+
+    async def report(self, id: int, report: Report) -> None:
+        """Write down what a mirror says, at the moment it says it. Raises MirrorUnknown."""
+        if not await self._reports.ask(_Heard(id, report, asyncio.get_running_loop().time())):
+            raise MirrorUnknown(f"no mirror {id}")
+        metrics.REPORTS.inc()
+
+    async def _write(self, heard: Sequence[_Heard]) -> Sequence[bool]:
+        """One transaction for all that came together: whether each mirror exists."""
+        latest: dict[int, tuple[Report, Status, datetime]] = {}
+        async with self._database.begin() as work:
+            statuses = await queries.statuses(work.session, {one.id for one in heard})
+            now, loop = self._clock(), asyncio.get_running_loop().time()
+            for one in heard:
+                if one.id not in statuses:
+                    continue
+                said, status = one.report, one.report.status
+                if said == HEARTBEAT and one.id in latest:
+                    said = latest[one.id][0]
+                if status is None:
+                    status = statuses[one.id] or Status.OK
+                statuses[one.id] = status
+                latest[one.id] = (said, status, now - timedelta(seconds=loop - one.at))
+            await queries.write(work.session, [(id, *row) for id, row in latest.items()])
+        await self._spread(latest)
+        return [one.id in latest for one in heard]
+
+    async def _spread(self, ids: Collection[int]) -> None:
+        """This process knows at once.
+
+        The others of this machine do where it matters, and in a second otherwise.
+        """
+        before, nearly = self._decided(ids), any(self._live.close_call(id) for id in ids)
+        await self._live.refresh(ids)
+        if nearly or before != self._decided(ids):
+            self._bell.ring()
+
+    def _decided(self, ids: Collection[int]) -> list[tuple[object, ...]]:
+        mirrors = (self._live.mirrors.get(id) for id in ids)
+        return [mirror.said.decides for mirror in mirrors if mirror is not None and mirror.said is not None]
+
+    async def sweep(self, held: Held) -> int:
+        """Write status 0 for mirrors that have fallen silent; how many. Raises LeaseLost."""
+        cutoff = self._clock() - timedelta(seconds=self._live.rules.silence)
+        async with self._database.begin() as work:
+            await held.check(work.session)
+            return len(await queries.silence(work.session, cutoff))
+
+    async def idle(self) -> None:
+        """Wait for what is being written."""
+        await self._reports.idle()

@@ -1,0 +1,51 @@
+"""Rows of mirrors and of what they last said. They never leave `queries.py`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Integer, SmallInteger, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class MirrorRow(SQLModel, table=True):
+    """What an administrator says of a mirror."""
+
+    __tablename__ = "mirror"
+    # Without AUTOINCREMENT SQLite gives the number of a deleted mirror to the next one, and its old token
+    # with it.
+    __table_args__ = (UniqueConstraint("fqdn", "port", name="mirror_address"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    fqdn: str
+    scheme: str
+    port: int
+    mode: str
+    weight: int
+    trusted: bool
+    drained: bool
+    doubt_since: datetime | None = None
+    doubt_reason: str | None = None
+    created_at: datetime
+
+
+class ReportRow(SQLModel, table=True):
+    """What the mirror said last: many writes, narrow rows, apart from `mirror` (D19)."""
+
+    __tablename__ = "report"
+
+    mirror_id: int = Field(
+        sa_column=Column(Integer, ForeignKey("mirror.id", ondelete="CASCADE"), primary_key=True)
+    )
+    status: int = Field(sa_column=Column(SmallInteger, nullable=False))
+    last_seen: datetime | None = Field(default=None, index=True)
+    message: str | None = None
+    leaving: bool = False
+    epoch: str | None = None
+    synced_to: int | None = Field(default=None, sa_column=Column(BigInteger))
+    holds: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    lacking: list[str] | None = Field(default=None, sa_column=Column(JSON))
+    agent: str | None = None
+    disk_free: int | None = Field(default=None, sa_column=Column(BigInteger))
+    disk_total: int | None = Field(default=None, sa_column=Column(BigInteger))
+    boot_id: str | None = None
+    totals: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))

@@ -1,0 +1,90 @@
+"""The clock of the jobs: APScheduler, under a lease."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from soup import metrics
+from soup.core.errors import SoupError
+from soup.db.lease import Lease
+from soup.runner.table import Job
+
+log = structlog.get_logger(__name__)
+
+LONGEST = 3600.0  # seconds for one run of a job
+
+
+class Runner:
+    """Runs the jobs while this process holds the lease."""
+
+    def __init__(self, lease: Lease, jobs: Sequence[Job], *, seconds: float) -> None:
+        self._lease, self._jobs, self._seconds = lease, jobs, seconds
+        self._scheduler: Any = None
+
+    async def run(self) -> None:
+        """Try for the lease, for ever; three tries fit into one, so that a slow database does not cost it."""
+        try:
+            while True:
+                try:
+                    held = await self._lease.renew()
+                except SoupError as error:
+                    log.warning("lease.unknown", reason=str(error))
+                    held = self._lease.held
+                if held is not None and self._scheduler is None:
+                    self._start()
+                elif held is None and self._scheduler is not None:
+                    self._stop()
+                await asyncio.sleep(self._seconds / 3)
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        log.info("jobs.here", jobs=[job.name for job in self._jobs])
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        for job in self._jobs:
+            self._scheduler.add_job(
+                self._once,
+                "interval",
+                args=[job],
+                seconds=job.seconds,
+                id=job.name,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=None,  # the default drops a run that a busy second made late
+            )
+        self._scheduler.start()
+
+    def _stop(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    async def _once(self, job: Job) -> None:
+        held = self._lease.held
+        if held is None:
+            return
+        try:
+            async with asyncio.timeout(LONGEST):
+                done = await job.run(held)
+        except (SoupError, TimeoutError) as error:
+            log.warning("job.failed", job=job.name, reason=str(error))
+            metrics.JOB_RUNS.labels(job.name, "failed").inc()
+        except Exception:
+            log.exception("job.failed", job=job.name)
+            metrics.JOB_RUNS.labels(job.name, "failed").inc()
+        else:
+            metrics.JOB_RUNS.labels(job.name, "done").inc()
+            if done:
+                log.info("job.done", job=job.name, count=done)
+
+    async def close(self) -> None:
+        """Let another process have the lease at once."""
+        self._stop()
+        try:
+            await self._lease.release()
+        except SoupError as error:
+            log.warning("lease.kept", reason=str(error))

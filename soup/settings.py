@@ -1,0 +1,239 @@
+"""Settings: one frozen tree, seen only by the composition root and the command line (D16).
+
+A YAML file (`--config`, `SOUP_CONFIG`) with `${NAME}` for values of the environment; over it
+`SOUP_SECTION__KEY`; and the plain names SOUP_DATA, SOUP_DATABASE and SOUP_CONFIG.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ByteSize, Field, ValidationError
+
+from soup.core.errors import Refused
+
+PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
+FILE = "SOUP_CONFIG"
+RUNTIME = "_SOUP_RUNTIME"  # set by a parent for its workers: the folder they share while they run
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Size = Annotated[ByteSize, Field(ge=0)]
+
+
+class Section(BaseModel, frozen=True, extra="forbid"):
+    """A part of the tree."""
+
+
+class Server(Section):
+    """Where soup listens."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for all")
+    port: int = Field(8080, ge=1, le=65_535, description="TCP port")
+    workers: int = Field(
+        min(4, os.cpu_count() or 1),
+        ge=1,
+        le=256,
+        description="Processes that answer; one a core, four at most",
+    )
+    backlog: int = Field(
+        1024, ge=16, le=65_535, description="Connections that may wait to be accepted, and be open"
+    )
+    stop_seconds: Seconds = Field(30, description="How long a stopping soup lets answers finish")
+    url: str = Field("", description="How clients reach soup, for links in answers; empty: as they asked")
+
+
+class Auth(Section):
+    """Who may do what."""
+
+    mode: Literal["token", "open"] = Field(
+        "token", description="`open`: everybody may do everything (test beds)"
+    )
+    read: Literal["open", "token"] = Field("open", description="`token`: reading a blob needs a token too")
+
+
+class Cdn(Section):
+    """Mirrors and redirects."""
+
+    redirects: bool = Field(default=True, description="Off: soup serves every byte itself")
+    silence_seconds: Seconds = Field(40, description="Silence after which a mirror is offline")
+    report_seconds: Seconds = Field(30, description="How often mirrors are asked to report")
+    error_mirrors: Literal["last_resort", "never", "always"] = Field(
+        "last_resort", description="Whether a mirror that reports 3 is chosen"
+    )
+    report_auth: Literal["token", "none"] = Field(
+        "token", description="`none`: anybody may report for any mirror"
+    )
+    public_list: bool = Field(default=False, description="Show fqdn and status of mirrors to everybody")
+
+
+class Store(Section):
+    """The folder blobs lie in."""
+
+    folder: Path | None = Field(None, description="Where blobs are; empty: `blobs` in the data folder")
+    keep_free: Size | None = Field(
+        None, description="Room to keep free; empty: 1 GiB, or 1 % where that is less"
+    )
+
+
+class Upload(Section):
+    """Bytes that come in."""
+
+    largest: Size | None = Field(None, description="The largest blob that is taken; empty: no limit")
+    idle_seconds: Seconds = Field(30, description="Silence after which an upload is cut")
+
+
+class Serve(Section):
+    """Bytes that go out."""
+
+    verify_up_to: Size = Field(
+        ByteSize(64 * 1024), description="Blobs up to this size are checked against their digest when served"
+    )
+    direct_slots: int = Field(
+        256, ge=1, description="Bodies a worker sends at once; more are told to come back"
+    )
+    idle_seconds: Seconds = Field(60, description="Time a client may take to read a piece before it is cut")
+    accel: Literal["off", "nginx"] = Field("off", description="`nginx`: the nginx in front sends the file")
+
+
+class Blobs(Section):
+    """What becomes of blobs."""
+
+    swept_seconds: Seconds = Field(60, description="How long the bytes of a deleted blob stay")
+
+
+class Jobs(Section):
+    """What soup does unasked."""
+
+    lease_seconds: Seconds = Field(
+        10, description="How long a process may be silent before another does the jobs"
+    )
+    mirrors_sweep_seconds: Seconds = Field(5, description="How often silent mirrors are given status 0")
+    blobs_sweep_seconds: Seconds = Field(30, description="How often bytes of deleted blobs are removed")
+
+
+class Log(Section):
+    """What soup says."""
+
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON"
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is logged"
+    )
+    requests: bool = Field(default=False, description="A line for each request")
+
+
+class Settings(Section):
+    """Everything that can be set."""
+
+    data: Path = Field(Path("soup-data"), description="Where soup keeps what it needs to keep")
+    database: str = Field("", description="Database URL; empty: SQLite in the data folder")
+    server: Server = Server()
+    auth: Auth = Auth()
+    cdn: Cdn = Cdn()
+    store: Store = Store()
+    upload: Upload = Upload()
+    serve: Serve = Serve()
+    blobs: Blobs = Blobs()
+    jobs: Jobs = Jobs()
+    log: Log = Log()
+
+    @property
+    def database_url(self) -> str:
+        """The database, written out."""
+        return self.database or f"sqlite:///{self.data.absolute() / 'soup.db'}"
+
+    @property
+    def blobs_folder(self) -> Path:
+        """The folder of the store, written out."""
+        return (self.store.folder or self.data / "blobs").absolute()
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str], file: Path | None = None) -> Self:
+        """From the file, if there is one, and the environment over it.
+
+        Raises Refused with every fault, a line each.
+        """
+        named = file or (Path(environment[FILE]) if environment.get(FILE) else None)
+        tree = _read(named, environment) if named else {}
+        for name, value in environment.items():
+            _override(tree, name, value)
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise Refused("\n".join(_fault(one) for one in error.errors())) from error
+
+
+def unknown(environment: Mapping[str, str]) -> list[str]:
+    """Names that look meant for soup and are not: worth a warning.
+
+    Kubernetes sets some for a service called soup.
+    """
+    known = {FILE, *PLAIN}
+    return sorted(n for n in environment if n.startswith("SOUP_") and "__" not in n and n not in known)
+
+
+def _override(tree: dict[str, Any], name: str, value: str) -> None:
+    if name in PLAIN:
+        tree[PLAIN[name]] = value
+    elif name.startswith("SOUP_") and "__" in name:
+        section, _, key = name.removeprefix("SOUP_").lower().partition("__")
+        branch = tree.setdefault(section, {})
+        if not isinstance(branch, dict):
+            raise Refused(f"{section}: a section, not {branch!r}")
+        branch[key] = value
+
+
+def _read(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Refused(f"{file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise Refused(f"{file}: sections with keys are wanted, not {type(tree).__name__}")
+    filled: dict[str, Any] = _fill(tree, environment)
+    return filled
+
+
+def _fill(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _fill(inner, environment) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fill(inner, environment) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def of(found: re.Match[str]) -> str:
+        if found[1] not in environment:
+            raise Refused(f"${{{found[1]}}} is not in the environment")
+        return environment[found[1]]
+
+    return re.sub(r"\$\{(\w+)\}", of, value)
+
+
+def _fault(error: Any) -> str:
+    path = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {error['msg'].lower()}, not {error['input']!r}"
+    close = get_close_matches(path, settings(), n=1)
+    return f"{path}: no such setting" + (f", did you mean {close[0]}?" if close else "")
+
+
+def settings() -> dict[str, tuple[Any, str]]:
+    """Every setting by its path, with its default and what it is for."""
+    found: dict[str, tuple[Any, str]] = {}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.default, Section):
+            for key, inner in type(field.default).model_fields.items():
+                found[f"{name}.{key}"] = (inner.default, inner.description or "")
+        else:
+            found[name] = (field.default, field.description or "")
+    return found

@@ -1,0 +1,100 @@
+"""A store in a folder of this machine, laid out as on every mirror: `abc/abc...` (S21)."""
+
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from soup.core.blob import Blob
+from soup.core.digest import Digest
+from soup.core.errors import BadDigest, BlobUnknown, DigestMismatch
+from soup.core.span import Span
+from soup.stores.base import Source
+from soup.stores.disk import Disk, make_folder
+from soup.stores.spool import PIECE, Spool, Spooled
+
+SPOOL = ".spool"
+
+
+class LocalStore:
+    """Files in folders named by the first three digits. What `put` has acknowledged survives a power cut."""
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self._disk, self.folder = disk, folder
+        self._spool = Spool(disk, folder / SPOOL, keep_free=0, largest=None)
+
+    def path(self, digest: Digest) -> Path:
+        """See OnDisk."""
+        return self.folder / digest.folder / digest
+
+    async def put(self, blob: Blob, source: Source) -> None:
+        """See Store.
+
+        A spooled upload on the same file system becomes the file; anything else is copied first.
+        """
+        if isinstance(source, Spooled) and await self._disk.run(self._adopt, blob, source):
+            return
+        async with self._spool.receive(source()) as copy:
+            if copy.blob != blob:
+                raise DigestMismatch(f"the source gave {copy.blob}", digest=blob.digest)
+            await self._disk.run(self._adopt, blob, copy)
+
+    def _adopt(self, blob: Blob, spooled: Spooled) -> bool:
+        target = self.path(blob.digest)
+        try:
+            make_folder(target.parent)
+            spooled.adopt(target)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return False
+            raise
+        return True
+
+    async def open(self, digest: Digest, span: Span | None = None) -> AsyncIterator[bytes]:
+        """See Store."""
+        try:
+            fd = await self._disk.run(os.open, self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise BlobUnknown("not in this store", digest=digest) from error
+        try:
+            place, end = (span.first, span.last + 1) if span else (0, None)
+            while end is None or place < end:
+                piece = await self._disk.run(
+                    os.pread, fd, PIECE if end is None else min(PIECE, end - place), place
+                )
+                if not piece:
+                    break
+                place += len(piece)
+                yield piece
+        finally:
+            os.close(fd)
+
+    async def has(self, digest: Digest) -> bool:
+        """See Store."""
+        return await self._disk.run(self.path(digest).is_file)
+
+    async def drop(self, digest: Digest) -> None:
+        """See Store."""
+        await self._disk.run(self.path(digest).unlink, missing_ok=True)
+
+    async def walk(self) -> AsyncIterator[Blob]:
+        """See Store. Files that are no blobs are passed over."""
+        for folder in await self._disk.run(self._folders):
+            for blob in await self._disk.run(_blobs, folder):
+                yield blob
+
+    def _folders(self) -> list[Path]:
+        return sorted(path for path in self.folder.iterdir() if len(path.name) == 3 and path.is_dir())  # noqa: PLR2004
+
+
+def _blobs(folder: Path) -> list[Blob]:
+    found: list[Blob] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                digest = Digest(entry.name)
+            except BadDigest:
+                continue
+            if digest.folder == folder.name and entry.is_file(follow_symlinks=False):
+                found.append(Blob(digest, entry.stat().st_size))
+    return sorted(found, key=lambda blob: blob.digest)

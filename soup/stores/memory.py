@@ -1,0 +1,40 @@
+"""A store in a dict."""
+
+from collections.abc import AsyncIterator
+
+from soup.core.blob import Blob
+from soup.core.digest import Digest
+from soup.core.errors import BlobUnknown
+from soup.core.span import Span
+from soup.stores.base import Source
+
+
+class MemoryStore:
+    """For tests, demonstrations and very small soups."""
+
+    def __init__(self) -> None:
+        self.kept: dict[Digest, bytes] = {}
+
+    async def put(self, blob: Blob, source: Source) -> None:
+        """See Store."""
+        self.kept[blob.digest] = b"".join([piece async for piece in source()])
+
+    async def open(self, digest: Digest, span: Span | None = None) -> AsyncIterator[bytes]:
+        """See Store."""
+        if digest not in self.kept:
+            raise BlobUnknown("not here", digest=digest)
+        data = self.kept[digest]
+        yield data if span is None else data[span.first : span.last + 1]
+
+    async def has(self, digest: Digest) -> bool:
+        """See Store."""
+        return digest in self.kept
+
+    async def drop(self, digest: Digest) -> None:
+        """See Store."""
+        self.kept.pop(digest, None)
+
+    async def walk(self) -> AsyncIterator[Blob]:
+        """See Store."""
+        for digest in sorted(self.kept):
+            yield Blob(digest, len(self.kept[digest]))

@@ -1,0 +1,190 @@
+"""The one door for new bytes (D5)."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from soup.core.blob import Blob
+from soup.core.digest import Digest
+from soup.core.errors import NoRoom, TooLarge
+from soup.stores.disk import Disk, sync_folder
+
+PIECE = (
+    256 * 1024
+)  # bytes handed to a thread at once: large enough to pay for the hop, small enough for many uploads
+
+
+class Spooled:
+    """Bytes on disk whose name and size are known. A Source: call it to read them."""
+
+    def __init__(self, disk: Disk, fd: int, name: Path | None, folder: Path) -> None:
+        self._disk, self._fd, self._name, self._folder = disk, fd, name, folder
+        self._sha = hashlib.sha256()
+        self._busy = threading.Lock()  # an asker may be cancelled while its thread still writes
+        self.size = 0
+
+    @property
+    def blob(self) -> Blob:
+        """What arrived so far; final once the spool has handed it out."""
+        return Blob(Digest(self._sha.hexdigest()), self.size)
+
+    async def __call__(self) -> AsyncIterator[bytes]:
+        """Its bytes from the start."""
+        place = 0
+        while piece := await self._disk.run(os.pread, self._fd, PIECE, place):
+            place += len(piece)
+            yield piece
+
+    def write(self, pieces: list[bytes]) -> None:
+        """Append, in a thread."""
+        with self._busy:
+            for piece in pieces:
+                self._sha.update(piece)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(self._fd, rest) :]
+                self.size += len(piece)
+
+    def adopt(self, target: Path) -> None:
+        """Become this file, durably, in place of one that may lie there. In a thread; no copy is made.
+
+        Raises OSError: EXDEV when the target is on another file system.
+        """
+        with self._busy:
+            os.fsync(self._fd)
+            try:
+                self._link(target)
+            except FileExistsError:
+                self._replace(target)
+            sync_folder(target.parent)
+
+    def _replace(self, target: Path) -> None:
+        # A link cannot replace, a rename can. The file is locked by our own handle before it has a name in
+        # between, so that the sweep of another process takes it for what it is: alive.
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        between = self._folder / f"{target.name}.{secrets.token_hex(8)}"
+        self._link(between)
+        try:
+            between.rename(target)
+        except BaseException:
+            between.unlink(missing_ok=True)
+            raise
+
+    def _link(self, target: Path) -> None:
+        # With any src_dir_fd Python calls linkat(2) so that it follows /proc/self/fd/N to the unnamed file;
+        # without one it would link the symbolic link itself.
+        source = self._name or Path(f"/proc/self/fd/{self._fd}")
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.link(source, target, src_dir_fd=folder, follow_symlinks=True)
+        finally:
+            os.close(folder)
+
+    def close(self) -> None:
+        """Forget the spool's own name of it; what was linked elsewhere stays."""
+        with self._busy:
+            if self._name is not None:
+                self._name.unlink(missing_ok=True)
+            os.close(self._fd)
+
+
+class Spool:
+    """Takes bodies of unknown name down once and learns their names on the way.
+
+    `keep_free` is in bytes: an upload that would leave less of the file system free is refused, for a
+    database on the same disk must not starve. None stands for 1 GiB, or for 1 % where that is less.
+    """
+
+    def __init__(self, disk: Disk, folder: Path, *, keep_free: int | None, largest: int | None) -> None:
+        self._disk, self._folder, self._keep_free, self._largest = disk, folder, keep_free, largest
+
+    async def expect(self, announced: int | None) -> None:
+        """Refuse a body that cannot be kept before a byte of it has come. Raises TooLarge, NoRoom."""
+        if announced is not None:
+            self._fits(announced)
+            await self._disk.run(self._room, announced)
+
+    @asynccontextmanager
+    async def receive(self, body: AsyncIterator[bytes]) -> AsyncIterator[Spooled]:
+        """Write a body down; it is gone again when the block ends, whatever happened.
+
+        Raises TooLarge, NoRoom, StoreDown.
+
+        Constant memory: one piece of a body at a time.
+        """
+        spooled = await self._disk.run(self._create)
+        try:
+            pieces: list[bytes] = []
+            held = 0
+            async for piece in body:
+                pieces.append(piece)
+                held += len(piece)
+                self._fits(spooled.size + held)
+                if held >= PIECE:
+                    await self._disk.run(self._write, spooled, pieces)
+                    pieces, held = [], 0
+            await self._disk.run(self._write, spooled, pieces)
+            yield spooled
+        finally:
+            # Shielded, and a write still in a thread is waited for: a handle closed under it could be another
+            # file's.
+            await asyncio.shield(asyncio.ensure_future(self._disk.run(spooled.close)))
+
+    def _fits(self, size: int) -> None:
+        if self._largest is not None and size > self._largest:
+            raise TooLarge(f"more than {self._largest} bytes, the largest that is taken here")
+
+    def _room(self, wanted: int) -> None:
+        disk = os.statvfs(self._folder)
+        keep = (
+            min(1 << 30, disk.f_blocks * disk.f_frsize // 100) if self._keep_free is None else self._keep_free
+        )
+        free = disk.f_bavail * disk.f_frsize
+        if free - wanted < keep:
+            raise NoRoom(f"{wanted} bytes would leave less than the {keep} bytes that are to stay free")
+
+    def _write(self, spooled: Spooled, pieces: list[bytes]) -> None:
+        self._room(sum(map(len, pieces)))
+        spooled.write(pieces)
+
+    def _create(self) -> Spooled:
+        try:
+            fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without unnamed files: NFS, some FUSE
+            return self._create_named()
+        return Spooled(self._disk, fd, None, self._folder)
+
+    def _create_named(self) -> Spooled:
+        name = self._folder / f"upload.{secrets.token_hex(8)}"
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return Spooled(self._disk, fd, name, self._folder)
+
+    def sweep(self) -> int:
+        """Take away what crashes left behind, and nothing that a live process holds.
+
+        In a thread; how many went.
+        """
+        swept = 0
+        for path in self._folder.iterdir():
+            try:
+                fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+                swept += 1
+            except OSError:
+                continue  # somebody's live upload
+            finally:
+                os.close(fd)
+        return swept

@@ -1,0 +1,77 @@
+"""Rules of the house that are not left to memory."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from soup import metrics
+from soup.settings import settings
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+PLAIN_ASGI = {"front.py", "reply.py", "body.py", "errors.py"}  # these meet errors themselves
+
+
+def exposed() -> Iterator[str]:
+    """Every metric as /metrics names it."""
+    for metric in vars(metrics).values():
+        if isinstance(metric, MetricWrapperBase):
+            for family in metric.describe():
+                yield f"{family.name}_total" if family.type == "counter" else family.name
+
+
+def test_floors() -> None:
+    """
+    Rooms import what lies below them and nothing else: the contracts in pyproject.toml.
+    """
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo", "--no-cache"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert 0 == answer.returncode, answer.stdout
+
+
+def test_files_are_short() -> None:
+    """
+    A file of more than 400 lines is two files.
+    """
+    files = [file for folder in ("soup", "tests", "bench") for file in (ROOT / folder).rglob("*.py")]
+
+    assert [] == [file for file in files if len(file.read_text().splitlines()) > 400]
+
+
+def test_handlers_do_not_try() -> None:
+    """
+    Handlers let errors through: one table in faces/errors.py answers them.
+    """
+    handlers = [file for file in (ROOT / "soup/faces").glob("*.py") if file.name not in PLAIN_ASGI]
+    tries = [
+        f"{file.name}:{node.lineno}"
+        for file in handlers
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Try | ast.TryStar)
+    ]
+
+    assert handlers
+    assert [] == tries
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    """
+    A setting nobody can find does not exist.
+    """
+    readme = README.read_text()
+
+    assert [] == [path for path in settings() if f"`{path}`" not in readme]
+
+
+def test_every_metric_is_in_the_readme() -> None:
+    """
+    A metric nobody can find is not watched.
+    """
+    readme = README.read_text()
+
+    assert [] == [name for name in exposed() if f"`{name}`" not in readme]
