@@ -56,7 +56,7 @@ class Doors:
 
         Raises Unauthenticated, Denied, MirrorUnknown.
 
-        The token of a deleted mirror is gone with it; its agent should read that, not that its token is wrong.
+        The token of a deleted mirror is gone with it; its agent should read that, not of a wrong token.
         """
         if self._open_reports and b"authorization" not in headers:
             return Token(0, Kind.MIRROR, id)

@@ -11,10 +11,8 @@ import structlog
 from litestar import Litestar, Request
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.enums import ScopeType
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Response
-from litestar.types import ASGIApp, Receive, Scope, Send
 
 from soup import metrics
 from soup.blobs.service import Blobs
@@ -48,7 +46,7 @@ class Manners:
     log_requests: bool = False
 
 
-class Face:
+class Face(Guard):
     """The ASGI application. HTTP passes guard and front; everything else is the framework's."""
 
     def __init__(
@@ -73,17 +71,10 @@ class Face:
             idle=manners.serve_idle,
             accel=manners.accel,
         )
-        self._http: ASGIApp = Guard(self.front)
+        super().__init__(self.front, self.framework)
 
     def _flush(self) -> None:
         self.front.flush()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] == ScopeType.HTTP:
-            await self._http(scope, receive, send)
-        else:
-            await self.framework(scope, receive, send)
 
 
 def _framework(

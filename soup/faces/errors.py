@@ -91,12 +91,12 @@ class Guard:
     Granian lets through a request without Host or with two, and transfer encodings it does not know: two
     parsers that disagree about such a request are how requests are smuggled (RFC 9112, 3.2 and 6.1).
 
-    Leaves in the scope, for all behind it: `soup.headers`, by lower-case name; `soup.ids`, the headers of the
-    request's id.
+    What is no HTTP (the lifespan) goes to `other`. Leaves in the scope, for all behind it: `soup.headers`, by
+    lower-case name; `soup.ids`, the headers of the request's id.
     """
 
-    def __init__(self, inner: ASGIApp) -> None:
-        self._inner = inner
+    def __init__(self, inner: ASGIApp, other: ASGIApp) -> None:
+        self._inner, self._other = inner, other
         self._mark = secrets.token_hex(6).encode()
         self._count = 0
         self._hosts: set[bytes] = set()
@@ -104,7 +104,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if scope["type"] != ScopeType.HTTP:
-            await self._inner(scope, receive, send)
+            await self._other(scope, receive, send)
             return
         request: Any = scope
         request["soup.ids"] = self._ids(b"")

@@ -9,7 +9,7 @@ import asyncio
 import re
 from binascii import b2a_base64
 from collections import Counter
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
@@ -20,10 +20,10 @@ from soup.access.model import Kind
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
-from soup.core.errors import BlobBlocked, BlobMissing, BlobUnknown, Busy, Invalid, Unauthenticated
+from soup.core.errors import BlobBlocked, BlobMissing, BlobUnknown, Busy, Invalid, SoupError, Unauthenticated
 from soup.faces import reply
 from soup.faces.auth import CREDENTIALS, Doors
-from soup.faces.errors import Headers, send_all
+from soup.faces.errors import Headers, problem, send_all
 from soup.faces.reply import CORS
 from soup.mirrors.service import Mirrors
 
@@ -47,6 +47,20 @@ _PREFLIGHT: Headers = [
     (b"allow", ALLOW),
     *CORS,
 ]
+
+Answer = tuple[int, Headers, tuple[bytes, bytes]]
+
+
+def _prepared(kind: type[SoupError], detail: str) -> Answer:
+    """The answer to an error that is worked out but for its digest: raising costs more than a redirect."""
+    blank = "0" * 64
+    code, headers, body = problem(kind(detail, digest=blank))
+    before, after = body.split(blank.encode())
+    return code, [*headers, *CORS], (before, after)
+
+
+UNKNOWN_ANSWER = _prepared(BlobUnknown, "no such blob")
+BLOCKED_ANSWER = _prepared(BlobBlocked, "an administrator has blocked it")
 
 
 class Front:
@@ -104,8 +118,9 @@ class Front:
             direct = direct or asked
         found = self._blobs.find(raw)
         if found is None or found[2] != PRESENT:
-            self._count(410 if found is not None and found[2] == BLOCKED else 404)
-            _refuse(found, path[1:])
+            blocked = found is not None and found[2] == BLOCKED
+            await self._refuse(scope, send, path[1:], BLOCKED_ANSWER if blocked else UNKNOWN_ANSWER)
+            return
         seq, size, _ = found
         if not direct and await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
             return
@@ -187,6 +202,19 @@ class Front:
             return False
         return token is not None and token.kind is Kind.MIRROR
 
+    async def _refuse(self, scope: Any, send: Send, digest: str, answer: Answer) -> None:
+        code, headers, (before, after) = answer
+        self._count(code)
+        body = before + digest.encode() + after
+        await send({"type": "http.response.start", "status": code, "headers": [*headers, *scope["soup.ids"]]})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": b"" if scope["method"] == "HEAD" else body,
+                "more_body": False,
+            }
+        )
+
     def _count(self, status: int) -> None:
         if not self._tally:
             asyncio.get_running_loop().call_later(TALLY, self.flush)
@@ -197,12 +225,6 @@ class Front:
         counts, self._tally = self._tally, Counter()
         for status, count in counts.items():
             metrics.REQUESTS.labels(str(status)).inc(count)
-
-
-def _refuse(found: tuple[int, int, int] | None, digest: str) -> NoReturn:
-    if found is not None and found[2] == BLOCKED:
-        raise BlobBlocked("an administrator has blocked it", digest=digest)
-    raise BlobUnknown("no such blob", digest=digest)
 
 
 def _query(query: bytes) -> tuple[bool, str | None]:

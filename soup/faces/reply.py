@@ -20,7 +20,7 @@ CORS: Headers = [
     (b"access-control-allow-origin", b"*"),
     (
         b"access-control-expose-headers",
-        b"Accept-Ranges, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Location, Repr-Digest",
+        b"Accept-Ranges, Content-Disposition, Content-Range, Digest, ETag, Location, Repr-Digest",
     ),
 ]
 _MAX_NAME = 255

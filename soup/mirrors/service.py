@@ -74,7 +74,7 @@ class Mirrors:
         await self._live.refresh()
 
     def link(self, raw: bytes, seq: int, size: int, *, trusted: bool) -> bytes | None:
-        """The start of the link to a mirror for this blob, up to the digest; None where nobody can serve it."""
+        """The start of the link to a mirror for this blob, up to the digest; None where nobody has it."""
         live = self._live
         member = pick(live.picture, raw, seq, size, live.now(), self._dice, trusted=trusted)
         return None if member is None else member.link
