@@ -41,7 +41,10 @@ def prepare(settings: Settings) -> Prepared:
     except OSError as error:
         raise Refused(f"cannot make the folder {error.filename}: {error.strerror}") from error
     migrate(settings.database_url)
-    return asyncio.run(_prepare(settings))
+    try:
+        return asyncio.run(_prepare(settings))
+    except OSError as error:
+        raise Refused(f"cannot write {error.filename or settings.data}: {error.strerror}") from error
 
 
 async def _prepare(settings: Settings) -> Prepared:

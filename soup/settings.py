@@ -12,9 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ByteSize, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from soup.core.errors import Refused
+from soup.db.work import parsed
 
 PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
 FILE = "SOUP_CONFIG"
@@ -22,10 +31,22 @@ RUNTIME = "_SOUP_RUNTIME"  # set by a parent for its workers: the folder they sh
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[ByteSize, Field(ge=0)]
+# The environment has no other way to say "not set" than an empty value.
+Nothing = BeforeValidator(lambda value: None if value == "" else value)
+# YAML reads a bare `off` as false.
+Off = BeforeValidator(lambda value: "off" if value is False else value)
 
 
 class Section(BaseModel, frozen=True, extra="forbid"):
     """A part of the tree."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, tree: Any) -> Any:
+        """A key without a value, or a section whose keys are all commented out, says nothing."""
+        if not isinstance(tree, dict):
+            return tree
+        return {key: value for key, value in tree.items() if value is not None or key not in cls.model_fields}
 
 
 class Server(Section):
@@ -43,7 +64,11 @@ class Server(Section):
         1024, ge=16, le=65_535, description="Connections that may wait to be accepted, and be open"
     )
     stop_seconds: Seconds = Field(30, description="How long a stopping soup lets answers finish")
-    url: str = Field("", description="How clients reach soup, for links in answers; empty: as they asked")
+    url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$",
+        description="How clients reach soup, for links in answers; empty: as they asked",
+    )
 
 
 class Auth(Section):
@@ -73,8 +98,10 @@ class Cdn(Section):
 class Store(Section):
     """The folder blobs lie in."""
 
-    folder: Path | None = Field(None, description="Where blobs are; empty: `blobs` in the data folder")
-    keep_free: Size | None = Field(
+    folder: Annotated[Path | None, Nothing] = Field(
+        None, description="Where blobs are; empty: `blobs` in the data folder"
+    )
+    keep_free: Annotated[Size | None, Nothing] = Field(
         None, description="Room to keep free; empty: 1 GiB, or 1 % where that is less"
     )
 
@@ -82,7 +109,9 @@ class Store(Section):
 class Upload(Section):
     """Bytes that come in."""
 
-    largest: Size | None = Field(None, description="The largest blob that is taken; empty: no limit")
+    largest: Annotated[Size | None, Nothing] = Field(
+        None, description="The largest blob that is taken; empty: no limit"
+    )
     idle_seconds: Seconds = Field(30, description="Silence after which an upload is cut")
 
 
@@ -96,7 +125,9 @@ class Serve(Section):
         256, ge=1, description="Bodies a worker sends at once; more are told to come back"
     )
     idle_seconds: Seconds = Field(60, description="Time a client may take to read a piece before it is cut")
-    accel: Literal["off", "nginx"] = Field("off", description="`nginx`: the nginx in front sends the file")
+    accel: Annotated[Literal["off", "nginx"], Off] = Field(
+        "off", description="`nginx`: the nginx in front sends the file"
+    )
 
 
 class Blobs(Section):
@@ -142,6 +173,16 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     log: Log = Log()
 
+    @field_validator("database")
+    @classmethod
+    def _known(cls, url: str) -> str:
+        try:
+            if url:
+                parsed(url)
+        except Refused as error:
+            raise ValueError(str(error)) from error
+        return url
+
     @property
     def database_url(self) -> str:
         """The database, written out."""
@@ -159,13 +200,16 @@ class Settings(Section):
         Raises Refused with every fault, a line each.
         """
         named = file or (Path(environment[FILE]) if environment.get(FILE) else None)
-        tree = _read(named, environment) if named else {}
-        for name, value in environment.items():
-            _override(tree, name, value)
+        faults: list[str] = []
+        tree = _read(named, environment, faults) if named else {}
+        given = _override(tree, environment, faults)
         try:
-            return cls.model_validate(tree)
+            settings = cls.model_validate(tree)
         except ValidationError as error:
-            raise Refused("\n".join(_fault(one) for one in error.errors())) from error
+            faults += [_fault(one, given) for one in error.errors()]
+        if faults:
+            raise Refused("\n".join(faults))
+        return settings
 
 
 def unknown(environment: Mapping[str, str]) -> list[str]:
@@ -174,57 +218,93 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
     Kubernetes sets some for a service called soup.
     """
     known = {FILE, *PLAIN}
-    return sorted(n for n in environment if n.startswith("SOUP_") and "__" not in n and n not in known)
+    return sorted(
+        n for n in environment if n.startswith("SOUP_") and not _KEY.fullmatch(n) and n not in known
+    )
 
 
-def _override(tree: dict[str, Any], name: str, value: str) -> None:
-    if name in PLAIN:
-        tree[PLAIN[name]] = value
-    elif name.startswith("SOUP_") and "__" in name:
-        section, _, key = name.removeprefix("SOUP_").lower().partition("__")
-        branch = tree.setdefault(section, {})
-        if not isinstance(branch, dict):
-            raise Refused(f"{section}: a section, not {branch!r}")
-        branch[key] = value
+_KEY = re.compile("SOUP_([A-Z0-9]+(?:_[A-Z0-9]+)*)__([A-Z0-9_]+)")
 
 
-def _read(file: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def _override(tree: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> dict[str, str]:
+    """Put the environment over the tree; which variable each path comes from."""
+    given: dict[str, str] = {}
+    for name, value in environment.items():
+        if name in PLAIN and value:
+            tree[PLAIN[name]] = value
+            given[PLAIN[name]] = name
+        elif found := _KEY.fullmatch(name):
+            section, key = found[1].lower(), found[2].lower()
+            branch = tree[section] = {} if tree.get(section) is None else tree[section]
+            if isinstance(branch, dict):
+                branch[key] = value
+                given[f"{section}.{key}"] = name
+            else:
+                faults.append(f"{name}: {section} is no section")
+    return given
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two sections of one name the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - as in the base
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read(file: Path, environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        written = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+        filled = _fill({} if written is None else written, environment, faults)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # PyYAML lets through what int() and date() raise, and depth has no other end
         raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise Refused(f"{file}: sections with keys are wanted, not {type(tree).__name__}")
-    filled: dict[str, Any] = _fill(tree, environment)
-    return filled
+    if not isinstance(filled, dict):
+        raise Refused(f"{file}: sections with keys are wanted, not {type(filled).__name__}")
+    tree: dict[str, Any] = filled
+    return tree
 
 
-def _fill(value: Any, environment: Mapping[str, str]) -> Any:
+def _fill(value: Any, environment: Mapping[str, str], faults: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _fill(inner, environment) for key, inner in value.items()}
+        return {key: _fill(inner, environment, faults) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_fill(inner, environment) for inner in value]
+        return [_fill(inner, environment, faults) for inner in value]
     if not isinstance(value, str):
         return value
 
     def of(found: re.Match[str]) -> str:
         if found[1] not in environment:
-            raise Refused(f"${{{found[1]}}} is not in the environment")
-        return environment[found[1]]
+            faults.append(f"{found[0]} is not in the environment")
+        return environment.get(found[1], "")
 
     return re.sub(r"\$\{(\w+)\}", of, value)
 
 
-def _fault(error: Any) -> str:
+def _fault(error: Any, given: Mapping[str, str]) -> str:
     path = ".".join(map(str, error["loc"]))
-    if error["type"] != "extra_forbidden":
-        return f"{path}: {error['msg'].lower()}, not {error['input']!r}"
-    close = get_close_matches(path, settings(), n=1)
-    return f"{path}: no such setting" + (f", did you mean {close[0]}?" if close else "")
+    name = f"{path} ({given[path]})" if path in given else path
+    if error["type"] == "extra_forbidden":
+        close = _close(path)
+        return f"{name}: no such setting" + (f", did you mean {close}?" if close else "")
+    if error["type"] == "value_error":
+        return f"{name}: {error['ctx']['error']}"
+    return f"{name}: {error['msg'].lower()}, not {error['input']!r}"
+
+
+def _close(path: str) -> str | None:
+    """The setting that was probably meant: one of this name in another section, or one spelt like it."""
+    known = settings()
+    same = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
+    sections = {name.partition(".")[0] for name in known}
+    return next(iter(same or get_close_matches(path, [*known, *sections], n=1)), None)
 
 
 def settings() -> dict[str, tuple[Any, str]]:

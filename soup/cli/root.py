@@ -7,7 +7,7 @@ import rich_click as click
 
 from soup.cli.check import check
 from soup.cli.serve import serve
-from soup.core.errors import Refused
+from soup.core.errors import SoupError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,10 +21,10 @@ soup.add_command(check)
 
 
 def main() -> None:
-    """Run the command. What soup refuses is a line on standard error and exit status 1, never a trace."""
+    """Run the command. What keeps soup from it is a line on standard error and exit status 1, no trace."""
     try:
         soup.main()
-    except Refused as error:
+    except SoupError as error:
         for line in str(error).splitlines():
             click.echo(f"soup: {line}", err=True)
         sys.exit(1)

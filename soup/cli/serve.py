@@ -19,19 +19,30 @@ def serve(config: Path | None) -> None:
 
     Without any settings: on port 8080 of this machine, with everything in ./soup-data.
     """
-    # Inside, because metrics must not be imported before `runtime` has said where workers keep them.
     from soup.serve import parent
-    from soup.settings import FILE, Settings, unknown
+    from soup.settings import FILE, Settings
 
     settings = Settings.load(os.environ, config)
     if config is not None:
         os.environ[FILE] = str(config.absolute())  # for the workers
-    folder = parent.runtime()
+    with parent.runtime():
+        run(settings)
 
+
+def run(settings: "Settings") -> None:
+    """Prepare, then serve."""
+    # Inside, because metrics must not be imported before `runtime` has said where workers keep them.
     import structlog
 
-    from soup import app, logs
-    from soup.prepare import prepare
+    from soup.core.errors import Refused
+
+    try:
+        from soup import app, logs
+        from soup.prepare import prepare
+    except OSError as error:
+        raise Refused(f"cannot write to the temporary folder: {error.strerror}") from error
+    from soup.serve import parent
+    from soup.settings import unknown
 
     logs.set_up(settings.log.format, settings.log.level)
     log = structlog.get_logger("soup")
@@ -50,7 +61,6 @@ def serve(config: Path | None) -> None:
         logging=logs.dictconfig(settings.log.format, settings.log.level),
         application=app.worker,
         started=lambda: welcome(settings, prepared),
-        folder=folder,
     )
 
 

@@ -15,6 +15,7 @@ class SoupError(Exception):
     ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown
     ├── Gone             was here, and will not be       BlobBlocked
     ├── Conflict         right, but not now              MirrorExists, StillBlocked
+    ├── NotAllowed       not by this method
     ├── NotAsExpected    a precondition does not hold
     ├── TooLarge         bigger than anything here takes
     ├── TooSlow          the client stalled
@@ -121,6 +122,14 @@ class MirrorExists(Conflict):
 
 class StillBlocked(Conflict):
     """A blocked blob is not deleted: its block would go with it."""
+
+
+class NotAllowed(SoupError):
+    """A method that this does not know. Carries those it knows."""
+
+    def __init__(self, detail: str, *, allow: str, digest: str | None = None) -> None:
+        super().__init__(detail, digest=digest)
+        self.allow = allow
 
 
 class NotAsExpected(SoupError):

@@ -1,21 +1,24 @@
 """Bringing a database up to this release: forward only, by one process at a time."""
 
 import fcntl
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from soup.core.errors import Refused
-from soup.db.work import parsed
+from soup.db.work import begin_immediate, parsed
 
 SCRIPTS = Path(__file__).parent / "migrations"
+_BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def migrate(url: str) -> str:
@@ -26,13 +29,18 @@ def migrate(url: str) -> str:
     found = parsed(url).set(drivername="sqlite")
     file = Path(found.database or "")
     engine = create_engine(found)
+    # All or nothing: left to itself the driver commits each table as it is made, and a start that is cut
+    # short would leave some behind, for every later one to stumble over.
+    event.listen(engine, "connect", _no_transactions_of_its_own)
+    event.listen(engine, "begin", begin_immediate)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with _alone(file), engine.begin() as connection:
             return _upgrade(connection)
     except (DBAPIError, OSError) as error:
         reason = error.orig if isinstance(error, DBAPIError) else error
-        raise Refused(f"the database {file} cannot be opened: {reason}") from error
+        advice = ". Restore it from a backup" if getattr(reason, "sqlite_errorcode", 0) in _BROKEN else ""
+        raise Refused(f"the database {file} cannot be opened: {reason}{advice}") from error
     finally:
         engine.dispose()
 
@@ -57,6 +65,10 @@ def _upgrade(connection: Connection) -> str:
         with context.begin_transaction():
             context.run_migrations()
     return head
+
+
+def _no_transactions_of_its_own(connection: Any, _: object) -> None:
+    connection.isolation_level = None
 
 
 @contextmanager

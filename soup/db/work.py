@@ -1,7 +1,7 @@
 """Engines and the unit of work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ SECONDS = 10  # the longest that any transaction may take
 
 # WAL: readers never wait for a writer. FULL: what was committed survives a power cut, NORMAL loses the last
 # commits.
-PRAGMAS = ("journal_mode = wal", "synchronous = full", "busy_timeout = 5000", "foreign_keys = on")
+PRAGMAS = ("journal_mode = wal", "synchronous = full", "foreign_keys = on")
 
 
 @dataclass(slots=True)
@@ -36,13 +36,18 @@ class Work:
 
 
 class Database:
-    """Where rows are. Raises DatabaseDown from every block when it does not answer within SECONDS."""
+    """Where rows are. Raises DatabaseDown from every block when it does not answer within SECONDS.
 
-    def __init__(self, url: str) -> None:
+    `patience` is how many seconds a block waits for another process that is writing.
+    """
+
+    def __init__(self, url: str, *, patience: float = 5) -> None:
         self.url = parsed(url)
-        self._write = _engine(self.url, connections=1)
-        self._read = _engine(self.url, connections=4)
-        event.listen(self._write.sync_engine, "begin", _begin_immediate)
+        pragmas = (*PRAGMAS, f"busy_timeout = {round(patience * 1000)}")
+        self._write = _engine(self.url, 1, pragmas)
+        self._read = _engine(self.url, 4, (*pragmas, "query_only = on"))
+        event.listen(self._write.sync_engine, "begin", begin_immediate)
+        event.listen(self._read.sync_engine, "begin", _begin)
         self._writing = async_sessionmaker(self._write, expire_on_commit=False)
         self._reading = async_sessionmaker(self._read, expire_on_commit=False)
 
@@ -101,21 +106,33 @@ def parsed(url: str) -> URL:
     return found.set(drivername="sqlite+aiosqlite")
 
 
-def _engine(url: URL, *, connections: int) -> AsyncEngine:
+def _engine(url: URL, connections: int, pragmas: Iterable[str]) -> AsyncEngine:
     engine = create_async_engine(
-        url, poolclass=AsyncAdaptedQueuePool, pool_size=connections, max_overflow=0, pool_timeout=SECONDS
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=SECONDS,
+        hide_parameters=True,  # what is logged of a failed statement has no values in it
     )
-    event.listen(engine.sync_engine, "connect", _connected)
+
+    def connected(connection: Any, _: object) -> None:
+        # The driver would start transactions of its own, at the wrong moments.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"pragma {pragma}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", connected)
     return engine
 
 
-def _connected(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # the driver would start transactions of its own, at the wrong moments
-    cursor = connection.cursor()
-    for pragma in PRAGMAS:
-        cursor.execute(f"pragma {pragma}")
-    cursor.close()
-
-
-def _begin_immediate(connection: Any) -> None:
+def begin_immediate(connection: Any) -> None:
+    """Take the lock for writing at the start: see the package."""
     connection.exec_driver_sql("begin immediate")
+
+
+def _begin(connection: Any) -> None:
+    # Without it each statement would see another state.
+    connection.exec_driver_sql("begin")

@@ -146,4 +146,4 @@ def _framework_refused(_: Request[Any, Any, Any], error: HTTPException) -> Respo
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     log.error("request.failed", path=request.scope["path"][:200], exc_info=error)
     metrics.ERRORS.inc()
-    return _refused(request, Unexpected("something failed that should not; the log knows more"))
+    return _refused(request, Unexpected("something failed that should not; see the log"))

@@ -12,6 +12,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from soup import metrics
 from soup.core import errors
 from soup.core.errors import SoupError
+from soup.faces.cors import CORS, is_blob
+from soup.faces.exchange import Exchange, has_body
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,7 @@ STATUS: dict[type[SoupError], int] = {
     errors.Unauthenticated: 401,
     errors.Denied: 403,
     errors.NotFound: 404,
+    errors.NotAllowed: 405,
     errors.TooSlow: 408,
     errors.ClientGone: 400,
     errors.Conflict: 409,
@@ -65,6 +68,8 @@ def problem(error: SoupError) -> tuple[int, Headers, bytes]:
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if isinstance(error, errors.Unauthenticated):
         headers.append((b"www-authenticate", b'Bearer realm="soup"'))
+    if isinstance(error, errors.NotAllowed):
+        headers.append((b"allow", error.allow.encode()))
     if isinstance(error, errors.BadRange):
         headers.append((b"content-range", b"bytes */%d" % error.size))
     if isinstance(error, errors.ClientGone | errors.TooSlow):
@@ -114,13 +119,13 @@ class Guard:
                 request["soup.ids"] = self._ids(headers[b"x-request-id"])
             await self._inner(scope, receive, send)
         except SoupError as error:
-            await _answer(request, send, error)
+            await _answer(request, receive, send, error)
         except Exception:
             log.exception(
                 "request.failed", path=scope["path"][:200], request=request["soup.ids"][0][1].decode()
             )
             metrics.ERRORS.inc()
-            await _answer(request, send, Unexpected("something failed that should not; the log knows more"))
+            await _answer(request, receive, send, Unexpected("something failed that should not; see the log"))
 
     def _ids(self, asked: bytes) -> Headers:
         """The id the client chose, if it is hexadecimal, else one of ours (C19)."""
@@ -168,9 +173,12 @@ _ONCE = {
 }  # fmt: skip
 
 
-async def _answer(scope: Any, send: Send, error: SoupError) -> None:
+async def _answer(scope: Any, receive: Receive, send: Send, error: SoupError) -> None:
     if scope.get("soup.started"):
         # The status line is out: breaking off is the only true answer left. Granian does when we fail.
         raise error
     code, headers, body = problem(error)
-    await send_all(send, code, [*headers, *scope["soup.ids"], *scope.get("soup.cors", ())], body)
+    if has_body(scope["headers"]):
+        send = Exchange(scope, receive, send, 0).send
+    cors = scope.get("soup.cors") or (CORS if is_blob(scope["path"]) else ())
+    await send_all(send, code, [*headers, *scope["soup.ids"], *cors], body)

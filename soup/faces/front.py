@@ -6,7 +6,6 @@ what one process has acknowledged all find at once.
 """
 
 import asyncio
-import re
 from binascii import b2a_base64
 from collections import Counter
 from typing import Any
@@ -20,22 +19,29 @@ from soup.access.model import Kind
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
-from soup.core.errors import BlobBlocked, BlobMissing, BlobUnknown, Busy, Invalid, SoupError, Unauthenticated
+from soup.core.errors import (
+    BlobBlocked,
+    BlobMissing,
+    BlobUnknown,
+    Busy,
+    Invalid,
+    NotAllowed,
+    SoupError,
+    Unauthenticated,
+)
 from soup.faces import reply
 from soup.faces.auth import CREDENTIALS, Doors
+from soup.faces.cors import CORS, is_blob
 from soup.faces.errors import Headers, problem, send_all
-from soup.faces.reply import CORS
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
 
 PRESENT, BLOCKED = int(State.PRESENT), int(State.BLOCKED)
-LENGTH = 65  # of "/" and 64 digits
 TALLY = 0.1  # seconds after which counts are handed to the metrics
 ALLOW = b"GET, HEAD, OPTIONS, PUT"
 READERS = frozenset({Kind.ADMIN, Kind.READ, Kind.MIRROR})
 
-_blob_path = re.compile("/[0-9a-f]{64}").fullmatch
 _REDIRECT: Headers = [(b"cache-control", b"no-store"), (b"content-length", b"0"), *CORS]
 _PREFLIGHT: Headers = [
     (b"access-control-allow-methods", ALLOW),
@@ -87,7 +93,7 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         path = scope["path"]
-        if len(path) != LENGTH or not _blob_path(path):
+        if not is_blob(path):
             await self._rest(scope, receive, send)
             return
         request: Any = scope
@@ -100,13 +106,12 @@ class Front:
             request["raw_path"] = request["path"].encode()
             request["soup.cors"] = CORS
             await self._rest(scope, receive, send)
+        elif method == "OPTIONS":
+            await send_all(send, 204, [*_PREFLIGHT, *request["soup.ids"]])
         else:
-            code = 204 if method == "OPTIONS" else 405
-            length: Headers = [] if code == 204 else [(b"content-length", b"0")]  # noqa: PLR2004
-            await send_all(send, code, [*_PREFLIGHT, *length, *request["soup.ids"]])
+            raise NotAllowed(f"{method} is not for a blob", allow=ALLOW.decode(), digest=path[1:])
 
     async def _get(self, scope: Any, path: str, receive: Receive, send: Send) -> None:
-        scope["soup.cors"] = CORS
         headers: dict[bytes, bytes] = scope["soup.headers"]
         raw = bytes.fromhex(path[1:])
         direct, trusted, download = not self._redirects, False, None

@@ -13,16 +13,10 @@ from soup.core import conditional, span
 from soup.core.blob import Blob
 from soup.core.errors import BadRange, Invalid, NotAsExpected, TooSlow
 from soup.core.span import Span
+from soup.faces.cors import CORS
 from soup.faces.errors import Headers
 
 FOREVER = b"public, max-age=31536000, immutable"
-CORS: Headers = [
-    (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"Accept-Ranges, Content-Disposition, Content-Range, Digest, ETag, Location, Repr-Digest",
-    ),
-]
 _MAX_NAME = 255
 
 

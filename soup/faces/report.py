@@ -31,6 +31,10 @@ class _Holds(msgspec.Struct):
     smallest: _Count | None = None
     largest: _Count | None = None
 
+    def __post_init__(self) -> None:
+        if self.smallest is not None and self.largest is not None and self.smallest > self.largest:
+            raise ValueError("smallest is more than largest")
+
 
 class _Room(msgspec.Struct):
     free: _Count | None = None
@@ -131,8 +135,9 @@ def _json(body: bytes) -> dict[str, Any]:
         return dict(pairs)
 
     try:
+        msgspec.json.decode(body)  # takes UTF-8 only, and no halves of a character: no table could hold them
         found = json.loads(body, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise BadReport(f"not JSON: {error}") from error
     if not isinstance(found, dict):
         raise BadReport("a JSON object is wanted")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Any, Literal, Self
 
 from soup.core.digest import Digest
@@ -33,13 +33,24 @@ class Fqdn(str):
 
     def __new__(cls, text: str) -> Self:
         name = text.lower()
-        if not (_is_name(name) or _is_v6(name)):
+        if not text.isascii() or not (_is_name(name) or _is_v6(name)):
             raise BadMirror(f"not a host name: {text[:80]!r}. Only the name: no scheme, port, path or space")
         return super().__new__(cls, name)
 
 
 def _is_name(name: str) -> bool:
-    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in name.split("."))  # noqa: PLR2004 - RFC 1035
+    labels = name.split(".")
+    if labels[-1].isdigit():
+        return _is_v4(name)  # as clients read it (URL standard, "ends in a number")
+    return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)  # noqa: PLR2004 - RFC 1035
+
+
+def _is_v4(name: str) -> bool:
+    try:
+        IPv4Address(name)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _is_v6(name: str) -> bool:

@@ -158,19 +158,31 @@ def pick(
     `trusted` asks for one that may be shown credentials (C14a). O(log n) as a rule: draw, and draw again if
     the drawn one is silent or lacks it.
     """
+    if not picture.tiers:
+        return None
+    best = picture.tiers[0]
+    among = bisect_right(best.lacks, -seq)
+    for _ in range(DRAWS if among else 0):
+        member = best.draw(among, dice)
+        if now <= member.silent_at and member.suits(raw, size, trusted=trusted):
+            return member
+    left = holders(picture, raw, seq, size, now, trusted=trusted)
+    return Tier.of(left).draw(len(left), dice) if left else None
+
+
+def holders(
+    picture: Picture, raw: bytes, seq: int, size: int, now: float, *, trusted: bool = False
+) -> list[Member]:
+    """Those that may be chosen for this blob.
+
+    A tier is asked only when nobody of a better one is online: whether they have the blob is no matter (C43).
+    """
     for tier in picture.tiers:
-        among = bisect_right(tier.lacks, -seq)
-        if not among:
-            continue
-        for _ in range(DRAWS):
-            member = tier.draw(among, dice)
-            if now <= member.silent_at and member.suits(raw, size, trusted=trusted):
-                return member
-        left = [m for m in tier.members[:among] if now <= m.silent_at and m.suits(raw, size, trusted=trusted)]
-        if left:
-            rest = Tier.of(left)
-            return rest.draw(len(left), dice)
-    return None
+        among = tier.members[: bisect_right(tier.lacks, -seq)]
+        found = [m for m in among if now <= m.silent_at and m.suits(raw, size, trusted=trusted)]
+        if found or any(now <= member.silent_at for member in tier.members):
+            return found
+    return []
 
 
 def explain(picture: Picture, mirror: int, now: float, rules: Rules) -> str | None:
@@ -185,5 +197,5 @@ def explain(picture: Picture, mirror: int, now: float, rules: Rules) -> str | No
                 return silence(member.silent_at, now, rules)
             if place and any(now <= better.silent_at for better in picture.tiers[0].members):
                 return "it reports an error, and others do not"
-            return None
+            return None if member.covers else "it has nothing of this history of the feed yet"
     return NEVER

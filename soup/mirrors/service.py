@@ -17,7 +17,7 @@ from soup.db.work import SECONDS, Database, Work
 from soup.mirrors import queries
 from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms
 from soup.mirrors.picture import Live, Load
-from soup.mirrors.policy import pick
+from soup.mirrors.policy import holders, pick
 
 REPORTS = 1000  # in one transaction at most
 
@@ -81,16 +81,9 @@ class Mirrors:
 
     def holders(self, digest: Digest, seq: int, size: int) -> list[Mirror]:
         """Mirrors that would be sent requests for this blob now."""
-        now = self._live.now()
-        found = {
-            member.id
-            for tier in self._live.picture.tiers
-            for member in tier.members
-            if member.covers >= seq
-            and now <= member.silent_at
-            and member.suits(digest.raw, size, trusted=False)
-        }
-        return [mirror for id, mirror in self._live.mirrors.items() if id in found]
+        live = self._live
+        found = {member.id for member in holders(live.picture, digest.raw, seq, size, live.now())}
+        return [mirror for id, mirror in live.mirrors.items() if id in found]
 
     async def create(self, terms: Terms) -> tuple[View, str]:
         """A new mirror and its token, which is shown this once. Raises MirrorExists."""

@@ -4,7 +4,8 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,23 @@ def claim(host: str, port: int) -> None:
             raise Refused(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
-def runtime() -> Path:
-    """Make the folder that workers share, and tell them by the environment.
+@contextmanager
+def runtime() -> Iterator[None]:
+    """The folder that workers share while they run. They hear of it by the environment.
 
-    To be called before anything imports the metrics.
+    To be entered before anything imports the metrics.
     """
-    folder = Path(tempfile.mkdtemp(prefix="soup-"))
-    (folder / "metrics").mkdir()
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="soup-"))
+        (folder / "metrics").mkdir()
+    except OSError as error:
+        raise Refused(f"cannot make a temporary folder: {error.strerror}") from error
     os.environ[RUNTIME] = str(folder)
     os.environ[METRICS] = str(folder / "metrics")
-    return folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def serve(
@@ -58,7 +66,6 @@ def serve(
     logging: dict[str, Any],
     application: Callable[[], Any],
     started: Callable[[], None],
-    folder: Path,
 ) -> None:
     """Listen until told to stop. Each worker calls `application` for itself."""
     server = Granian(
@@ -79,7 +86,4 @@ def serve(
         log_access=False,
     )
     server.on_startup(started)
-    try:
-        server.serve(target_loader=application, wrap_loader=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    server.serve(target_loader=application, wrap_loader=False)

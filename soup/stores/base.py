@@ -24,7 +24,8 @@ class Store(Protocol):
     async def put(self, blob: Blob, source: Source) -> None:
         """Keep it, whole and durably, or not at all.
 
-        Keeping it twice is no error: it replaces what lies there.
+        Keeping it twice is no error: it replaces what lies there. Raises DigestMismatch, and keeps nothing,
+        when the source gives other bytes.
         """
 
     def open(self, digest: Digest, span: Span | None = None) -> AsyncIterator[bytes]:

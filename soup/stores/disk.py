@@ -29,7 +29,7 @@ class Disk:
         self._seconds = seconds
 
     async def run(self, act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `act` returns. Raises NoRoom, StoreDown, and FileNotFoundError as it is."""
+        """What `act` returns. Raises NoRoom and StoreDown in place of every OSError."""
         with translated():
             future = asyncio.get_running_loop().run_in_executor(self._pool, lambda: act(*args, **kwargs))
             async with asyncio.timeout(self._seconds):
@@ -42,11 +42,9 @@ class Disk:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Nothing leaves but soup's own errors and FileNotFoundError, which says something useful to a store."""
+    """Nothing leaves but soup's own errors; the cause stays attached."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except TimeoutError as error:
         raise StoreDown("the disk does not answer") from error
     except OSError as error:
@@ -64,12 +62,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, durably, if it is not there."""
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        return
-    sync_folder(folder.parent)

@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from soup.core.blob import Blob
@@ -10,7 +11,7 @@ from soup.core.digest import Digest
 from soup.core.errors import BadDigest, BlobUnknown, DigestMismatch
 from soup.core.span import Span
 from soup.stores.base import Source
-from soup.stores.disk import Disk, make_folder
+from soup.stores.disk import Disk, sync_folder
 from soup.stores.spool import PIECE, Spool, Spooled
 
 SPOOL = ".spool"
@@ -22,6 +23,7 @@ class LocalStore:
     def __init__(self, disk: Disk, folder: Path) -> None:
         self._disk, self.folder = disk, folder
         self._spool = Spool(disk, folder / SPOOL, keep_free=0, largest=None)
+        self._synced: set[str] = set()
 
     def path(self, digest: Digest) -> Path:
         """See OnDisk."""
@@ -30,32 +32,50 @@ class LocalStore:
     async def put(self, blob: Blob, source: Source) -> None:
         """See Store.
 
-        A spooled upload on the same file system becomes the file; anything else is copied first.
+        A spooled upload becomes the file itself where it can; anything else is copied first.
         """
-        if isinstance(source, Spooled) and await self._disk.run(self._adopt, blob, source):
+        if isinstance(source, Spooled) and await self._disk.run(self._adopted, blob, source):
             return
         async with self._spool.receive(source()) as copy:
-            if copy.blob != blob:
-                raise DigestMismatch(f"the source gave {copy.blob}", digest=blob.digest)
             await self._disk.run(self._adopt, blob, copy)
 
-    def _adopt(self, blob: Blob, spooled: Spooled) -> bool:
-        target = self.path(blob.digest)
+    def _adopted(self, blob: Blob, spooled: Spooled) -> bool:
+        """Whether an upload could become the file.
+
+        Not from another file system, and not a second time when the first name has been dropped: the kernel
+        gives an unnamed file a name once.
+        """
         try:
-            make_folder(target.parent)
-            spooled.adopt(target)
+            self._adopt(blob, spooled)
         except OSError as error:
-            if error.errno == errno.EXDEV:
+            if error.errno in {errno.EXDEV, errno.ENOENT}:
                 return False
             raise
         return True
 
+    def _adopt(self, blob: Blob, spooled: Spooled) -> None:
+        if spooled.blob != blob:
+            raise DigestMismatch(f"the source gave {spooled.blob}", digest=blob.digest)
+        target = self.path(blob.digest)
+        self._make(target.parent)
+        spooled.adopt(target)
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, durably.
+
+        One that is there may be new all the same: whoever made it may not have synced it yet.
+        """
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if folder.name in self._synced:
+                return
+        sync_folder(folder.parent)
+        self._synced.add(folder.name)
+
     async def open(self, digest: Digest, span: Span | None = None) -> AsyncIterator[bytes]:
         """See Store."""
-        try:
-            fd = await self._disk.run(os.open, self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise BlobUnknown("not in this store", digest=digest) from error
+        fd = await self._disk.run(self._open, digest)
         try:
             place, end = (span.first, span.last + 1) if span else (0, None)
             while end is None or place < end:
@@ -68,6 +88,12 @@ class LocalStore:
                 yield piece
         finally:
             os.close(fd)
+
+    def _open(self, digest: Digest) -> int:
+        try:
+            return os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise BlobUnknown("not in this store", digest=digest) from error
 
     async def has(self, digest: Digest) -> bool:
         """See Store."""
@@ -95,6 +121,7 @@ def _blobs(folder: Path) -> list[Blob]:
                 digest = Digest(entry.name)
             except BadDigest:
                 continue
-            if digest.folder == folder.name and entry.is_file(follow_symlinks=False):
-                found.append(Blob(digest, entry.stat().st_size))
+            with suppress(FileNotFoundError):  # dropped since
+                if digest.folder == folder.name and entry.is_file(follow_symlinks=False):
+                    found.append(Blob(digest, entry.stat().st_size))
     return sorted(found, key=lambda blob: blob.digest)

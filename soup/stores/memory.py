@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from soup.core.blob import Blob
 from soup.core.digest import Digest
-from soup.core.errors import BlobUnknown
+from soup.core.errors import BlobUnknown, DigestMismatch
 from soup.core.span import Span
 from soup.stores.base import Source
 
@@ -17,7 +17,11 @@ class MemoryStore:
 
     async def put(self, blob: Blob, source: Source) -> None:
         """See Store."""
-        self.kept[blob.digest] = b"".join([piece async for piece in source()])
+        data = b"".join([piece async for piece in source()])
+        given = Blob(Digest.of(data), len(data))
+        if given != blob:
+            raise DigestMismatch(f"the source gave {given}", digest=blob.digest)
+        self.kept[blob.digest] = data
 
     async def open(self, digest: Digest, span: Span | None = None) -> AsyncIterator[bytes]:
         """See Store."""

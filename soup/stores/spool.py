@@ -37,9 +37,13 @@ class Spooled:
     async def __call__(self) -> AsyncIterator[bytes]:
         """Its bytes from the start."""
         place = 0
-        while piece := await self._disk.run(os.pread, self._fd, PIECE, place):
+        while piece := await self._disk.run(self._read, place):
             place += len(piece)
             yield piece
+
+    def _read(self, place: int) -> bytes:
+        with self._busy:
+            return os.pread(self._fd, PIECE, place)
 
     def write(self, pieces: list[bytes]) -> None:
         """Append, in a thread."""
@@ -72,9 +76,8 @@ class Spooled:
         self._link(between)
         try:
             between.rename(target)
-        except BaseException:
-            between.unlink(missing_ok=True)
-            raise
+        finally:
+            between.unlink(missing_ok=True)  # a rename onto itself is none: the target may be this very file
 
     def _link(self, target: Path) -> None:
         # With any src_dir_fd Python calls linkat(2) so that it follows /proc/self/fd/N to the unnamed file;
@@ -87,11 +90,17 @@ class Spooled:
             os.close(folder)
 
     def close(self) -> None:
-        """Forget the spool's own name of it; what was linked elsewhere stays."""
+        """Forget the spool's own name of it; what was linked elsewhere stays.
+
+        Whoever comes too late gets an error, and not the file that has the same number by then.
+        """
         with self._busy:
-            if self._name is not None:
-                self._name.unlink(missing_ok=True)
-            os.close(self._fd)
+            fd, self._fd = self._fd, -1
+            try:
+                if self._name is not None:
+                    self._name.unlink(missing_ok=True)
+            finally:
+                os.close(fd)
 
 
 class Spool:
@@ -156,17 +165,22 @@ class Spool:
     def _create(self) -> Spooled:
         try:
             fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        except FileNotFoundError:
-            raise
         except OSError:  # a file system without unnamed files: NFS, some FUSE
             return self._create_named()
         return Spooled(self._disk, fd, None, self._folder)
 
     def _create_named(self) -> Spooled:
-        name = self._folder / f"upload.{secrets.token_hex(8)}"
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Spooled(self._disk, fd, name, self._folder)
+        while True:
+            name = self._folder / f"upload.{secrets.token_hex(8)}"
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    return Spooled(self._disk, fd, name, self._folder)
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # a sweep was faster than our lock and took the new file away: another one
 
     def sweep(self) -> int:
         """Take away what crashes left behind, and nothing that a live process holds.
