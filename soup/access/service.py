@@ -27,19 +27,23 @@ class Access:
 
     async def refresh(self) -> None:
         """Read all tokens, and write down now and then which were used. Raises DatabaseDown."""
-        rung, now = self._bell.rung, self._clock()
+        await self._read()
+        now = self._clock()
         if self._used and now - self._noted > NOTED:
             used, self._used, self._noted = self._used, set(), now
             async with self._database.begin() as work:
                 await queries.mark(work.session, used, now)
+
+    async def _read(self) -> None:
+        rung = self._bell.rung
         async with self._database.reading() as session:
-            self._known = await queries.good(session, now)
+            self._known = await queries.good(session, self._clock())
         self._heard = rung
 
     async def who(self, secret: str) -> Token:
         """Whose token this is. Raises Unauthenticated for one that nobody has."""
         if self._bell.rung != self._heard:
-            await self.refresh()
+            await self._read()
         hash = hashlib.sha256(secret.encode()).digest()
         found = self._known.get(hash)
         if found is None:

@@ -2,12 +2,10 @@
 
 import re
 
+EXPOSED = "Accept-Ranges Content-Disposition Content-Range Digest ETag Location Repr-Digest X-Request-Id"
 CORS: list[tuple[bytes, bytes]] = [
     (b"access-control-allow-origin", b"*"),
-    (
-        b"access-control-expose-headers",
-        b"Accept-Ranges, Content-Disposition, Content-Range, Digest, ETag, Location, Repr-Digest, X-Request-Id",
-    ),
+    (b"access-control-expose-headers", ", ".join(EXPOSED.split()).encode()),
 ]
 LENGTH = 65  # of "/" and 64 digits
 

@@ -149,11 +149,18 @@ def _columns(id: int, said: Report, status: Status, at: datetime) -> dict[str, A
     }
 
 
-async def silence(session: AsyncSession, before: datetime) -> Sequence[int]:
-    """Status 0 for those not heard of since; their ids. A report that comes between wins (C45)."""
+async def silence(session: AsyncSession, ids: Iterable[int], before: datetime) -> Sequence[int]:
+    """Status 0 for those of these ids not heard of since; their ids.
+
+    A report that comes between wins (C45).
+    """
     silenced = (
         update(report)
-        .where(report.c.last_seen < before, report.c.status != Status.OFFLINE)
+        .where(
+            report.c.mirror_id.in_(list(ids)),
+            report.c.last_seen < before,
+            report.c.status != Status.OFFLINE,
+        )
         .values(status=Status.OFFLINE)
         .returning(report.c.mirror_id)
     )

@@ -10,7 +10,7 @@ from soup import metrics
 from soup.core.bell import Bell
 from soup.core.clock import Clock
 from soup.core.digest import Digest
-from soup.core.errors import MirrorUnknown
+from soup.core.errors import DatabaseDown, MirrorUnknown
 from soup.core.gather import Gather
 from soup.db.lease import Held
 from soup.db.work import SECONDS, Database, Work
@@ -148,7 +148,18 @@ class Mirrors:
         metrics.REPORTS.inc()
 
     async def _write(self, heard: Sequence[_Heard]) -> Sequence[bool]:
-        """One transaction for all that came together: whether each mirror exists."""
+        """Whether each mirror exists.
+
+        A database that is busy for longer than it makes one wait is asked once more: an agent whose report is
+        refused may be silent until its next (S19).
+        """
+        try:
+            return await self._write_once(heard)
+        except DatabaseDown:
+            return await self._write_once(heard)
+
+    async def _write_once(self, heard: Sequence[_Heard]) -> Sequence[bool]:
+        """One transaction for all that came together."""
         latest: dict[int, tuple[Report, Status, datetime]] = {}
         async with self._database.begin() as work:
             statuses = await queries.statuses(work.session, {one.id for one in heard})
@@ -182,11 +193,16 @@ class Mirrors:
         return [mirror.said.decides for mirror in mirrors if mirror is not None and mirror.said is not None]
 
     async def sweep(self, held: Held) -> int:
-        """Write status 0 for mirrors that have fallen silent; how many. Raises LeaseLost."""
+        """Write status 0 for mirrors that have fallen silent; how many. Raises LeaseLost.
+
+        Silent by both clocks: one that jumps ahead puts nobody out of the pool (D18).
+        """
+        await self._live.refresh()
+        silent = [id for id in self._live.mirrors if not self._live.online(id)]
         cutoff = self._clock() - timedelta(seconds=self._live.rules.silence)
         async with self._database.begin() as work:
             await held.check(work.session)
-            return len(await queries.silence(work.session, cutoff))
+            return len(await queries.silence(work.session, silent, cutoff))
 
     async def idle(self) -> None:
         """Wait for what is being written."""
