@@ -31,7 +31,7 @@ from soup.mirrors.service import Mirrors, loader
 from soup.prepare import STORE
 from soup.runner.clock import Runner
 from soup.runner.table import jobs
-from soup.settings import RUNTIME, Settings
+from soup.settings import PARENT, RUNTIME, Settings
 from soup.stores.disk import Disk
 from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
@@ -152,7 +152,7 @@ async def _ticking(act: Callable[[], Awaitable[None]]) -> None:
 
 async def _with_parent() -> None:
     """A worker ends with its parent: one that is left over would go on serving on the parent's port."""
-    parent = os.getppid()
+    parent = int(os.environ.get(PARENT, os.getppid()))  # by name: it may be gone before this worker looks
     while RUNTIME in os.environ:
         await asyncio.sleep(TICK)
         if os.getppid() != parent:

@@ -41,9 +41,6 @@ def dictconfig(form: str, level: str) -> dict[str, Any]:
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             **{name: {"level": "WARNING"} for name in QUIET},
-            # Granian logs a line for every piece sent to a client that has left.
-            "_granian": {"level": "WARNING"},
-            "granian": {"level": "INFO", "propagate": True},
             "granian.access": {"level": "WARNING"},
         },
     }

@@ -5,7 +5,11 @@ which `soup serve` sets before anything imports this). The redirect counts in pl
 hands them on.
 """
 
-from prometheus_client import Counter, Gauge
+import os
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 REQUESTS = Counter(
     "soup_blob_requests", "Requests for a blob by its digest, by status of the answer", ["status"]
@@ -28,3 +32,22 @@ MIRRORS = Gauge(
 DIRECT_BODIES = Gauge("soup_direct_bodies", "Bodies that are being sent now", multiprocess_mode="livesum")
 ERRORS = Counter("soup_errors", "Requests that ended in an error nobody expected")
 JOB_RUNS = Counter("soup_job_runs", "Runs of jobs, by name and whether they went well", ["job", "result"])
+
+
+def exposition() -> bytes:
+    """What Prometheus reads, of all workers together."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return generate_latest(REGISTRY)
+    _bury(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+    return generate_latest(registry)
+
+
+def _bury(folder: Path) -> None:
+    """Forget what workers that were killed were doing; what they have done still counts."""
+    for file in folder.glob("gauge_live*_*.db"):
+        try:
+            os.kill(int(file.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)

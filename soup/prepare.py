@@ -17,7 +17,7 @@ from soup.db.migrate import migrate
 from soup.db.work import Database
 from soup.settings import Settings
 from soup.stores import identity
-from soup.stores.disk import Disk
+from soup.stores.disk import Disk, sync_folder
 from soup.stores.local import SPOOL
 from soup.stores.spool import Spool
 
@@ -76,3 +76,4 @@ def _write(file: Path, token: str) -> None:
         written.flush()
         os.fsync(written.fileno())
     new.rename(file)
+    sync_folder(file.parent)

@@ -28,6 +28,7 @@ from soup.db.work import parsed
 PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
 FILE = "SOUP_CONFIG"
 RUNTIME = "_SOUP_RUNTIME"  # set by a parent for its workers: the folder they share while they run
+PARENT = "_SOUP_PARENT"  # and its process id
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[ByteSize, Field(ge=0)]

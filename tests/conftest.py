@@ -233,7 +233,7 @@ class Servers:
     def __call__(self, data: Path | None = None, *, wait: bool = True, **settings: Any) -> Server:
         """`cdn__redirects=False` is SOUP_CDN__REDIRECTS."""
         self.count += 1
-        port = free_port()
+        port = int(settings.pop("server__port", 0)) or free_port()
         data = data or self.folder / f"data-{self.count}"
         log = self.folder / f"soup-{self.count}.log"
         given = {"server__port": port, "server__workers": 2, "data": data, **settings}

@@ -1,6 +1,7 @@
 """Rules of the house that are not left to memory."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -75,3 +76,14 @@ def test_every_metric_is_in_the_readme() -> None:
     readme = README.read_text()
 
     assert [] == [name for name in exposed() if f"`{name}`" not in readme]
+
+
+async def test_every_route_is_in_the_readme(kitchen) -> None:
+    """
+    A request nobody can find is not sent.
+    """
+    readme = README.read_text()
+    paths = kitchen.soup.face.framework.openapi_schema.to_schema()["paths"]
+
+    assert "/{digest}" in paths
+    assert [] == [path for path in paths if not re.search(rf"`([A-Z|]+ )?{re.escape(path)}[?`]", readme)]

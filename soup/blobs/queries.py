@@ -1,6 +1,6 @@
 """Session in, values out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -131,14 +131,16 @@ async def present(session: AsyncSession, digests: Sequence[Digest]) -> set[Diges
     return found
 
 
-async def sweepable(session: AsyncSession, before: datetime, limit: int) -> list[tuple[int, Digest]]:
-    """Blobs gone before a moment whose bytes are still in a store.
+async def sweepable(
+    session: AsyncSession, before: datetime, limit: int, *, but: Collection[int]
+) -> list[tuple[int, Digest]]:
+    """Blobs gone before a moment whose bytes are still in a store, `but` for some ids.
 
     The rows stay locked until the transaction ends.
     """
     rows = await session.execute(
         select(blob.c.id, blob.c.digest)
-        .where(blob.c.state == State.GONE, blob.c.touched_at < before)
+        .where(blob.c.state == State.GONE, blob.c.touched_at < before, blob.c.id.not_in(but))
         .where(select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists())
         .order_by(blob.c.touched_at)
         .limit(limit)

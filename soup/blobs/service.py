@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup import metrics
@@ -15,12 +16,22 @@ from soup.blobs.reading import Opened, Reading
 from soup.core.blob import Blob, State
 from soup.core.clock import Clock
 from soup.core.digest import Digest
-from soup.core.errors import BlobBlocked, BlobUnknown, DigestMismatch, NotAsExpected, StillBlocked
+from soup.core.errors import (
+    BlobBlocked,
+    BlobUnknown,
+    DigestMismatch,
+    NotAsExpected,
+    SoupError,
+    StillBlocked,
+    StoreDown,
+)
 from soup.core.gather import Gather
 from soup.db.lease import Held
 from soup.db.work import SECONDS, Database
 from soup.stores.base import Source, Store
 from soup.stores.spool import Spool
+
+log = structlog.get_logger(__name__)
 
 GROUP = 256  # blobs in one transaction at most
 SWEPT = 16  # blobs whose bytes go in one transaction
@@ -112,10 +123,16 @@ class Blobs:
             rows = await queries.states(session, first)
             fresh = [arrival.blob for digest, arrival in first.items() if digest not in rows]
             known = [row for row, state in rows.values() if state is State.PRESENT]
-            gone = [digest for digest, (_, state) in rows.items() if state is State.GONE]
-            for digest in gone:
+            gone: list[Digest] = []
+            failed: dict[Digest, SoupError] = {}
+            for digest in [digest for digest, (_, state) in rows.items() if state is State.GONE]:
                 # The sweep may have taken the file after it was put and before we had this lock.
-                await self._store.put(first[digest].blob, first[digest].source)
+                try:
+                    await self._store.put(first[digest].blob, first[digest].source)
+                except SoupError as error:  # no reason to refuse those who came along with it
+                    failed[digest] = error
+                else:
+                    gone.append(digest)
             if known:
                 await queries.touch(session, known, now)
             changes = len(fresh) + len(gone)
@@ -125,7 +142,7 @@ class Blobs:
                 await queries.move(session, rows[digest][0], State.PRESENT, number, now, anew=True)
             kept = [*added, *known, *(rows[digest][0] for digest in gone)]
             await queries.place(session, kept, self._store_id)
-        return [_outcome(arrival, first, rows) for arrival in arrivals]
+        return [failed.get(arrival.blob.digest) or _outcome(arrival, first, rows) for arrival in arrivals]
 
     async def facts(self, digest: Digest) -> Facts:
         """Raises BlobUnknown when it is gone or never was."""
@@ -169,17 +186,27 @@ class Blobs:
         await queries.move(session, row, state, number, self._clock())
 
     async def sweep(self, held: Held) -> int:
-        """Remove bytes of blobs that have been gone for long enough; how many. Raises LeaseLost."""
-        swept = 0
+        """Remove bytes of blobs that have been gone for long enough, and of uploads that died; how many.
+
+        Bytes that cannot be removed do not hold up the others: they are tried again the next time. Raises
+        LeaseLost.
+        """
+        swept, failed = await self._spool.swept(), list[int]()
         while True:
             async with self._database.begin() as work:
                 await held.check(work.session)
-                rows = await queries.sweepable(work.session, self._clock() - self._swept_after, SWEPT)
+                before = self._clock() - self._swept_after
+                rows = await queries.sweepable(work.session, before, SWEPT, but=failed)
                 for row, digest in rows:
-                    await self._store.drop(digest)
-                    await queries.unplace(work.session, row)
-            swept += len(rows)
-            if len(rows) < SWEPT:
+                    try:
+                        await self._store.drop(digest)
+                    except StoreDown as error:
+                        log.warning("blob.not_swept", digest=digest, reason=str(error))
+                        failed.append(row)
+                    else:
+                        await queries.unplace(work.session, row)
+                        swept += 1
+            if len(rows) < SWEPT or len(failed) >= SWEPT:
                 return swept
 
     async def counted(self) -> tuple[int, int]:

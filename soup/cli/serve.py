@@ -50,10 +50,10 @@ def run(settings: "Settings") -> None:
         log.warning("environment.unknown", name=name)
     for danger in dangers(settings):
         log.warning("open", danger=danger)
-    parent.claim(settings.server.host, settings.server.port)
+    address = parent.claim(settings.server.host, settings.server.port)
     prepared = prepare(settings)
     parent.serve(
-        host=settings.server.host,
+        address=address,
         port=settings.server.port,
         workers=settings.server.workers,
         backlog=settings.server.backlog,

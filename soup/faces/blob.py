@@ -108,7 +108,7 @@ async def every(
     }
 
 
-@post("/api/blob:missing", guards=[may(*LOOKS)], status_code=200)
+@post("/api/blob:missing", guards=[may(*LOOKS)], before_request=body.exactly(Wanted), status_code=200)
 async def missing(data: JSONBody[Wanted], blobs: NamedDependency[Blobs]) -> Json:
     """Which of up to 10,000 digests are not here."""
     return {"missing": await blobs.missing([Digest(text) for text in data.digests])}
@@ -122,7 +122,7 @@ async def facts(
     return _all_of(await blobs.facts(digest), mirrors)
 
 
-@patch("/api/blob/{digest:str}", guards=[may()])
+@patch("/api/blob/{digest:str}", guards=[may()], before_request=body.exactly(Block))
 async def block(
     digest: FromPath[Digest],
     data: JSONBody[Block],

@@ -1,8 +1,10 @@
-"""Reading a body. That it keeps coming is `envelope`'s business."""
+"""Reading a body. That it keeps coming is `exchange`'s business."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import msgspec
+from litestar import Request
 from litestar.types import Receive
 
 from soup.core.errors import BadBody, BodyRefused, ClientGone, LengthRequired, TooLarge
@@ -58,3 +60,19 @@ async def small(receive: Receive, *, largest: int) -> bytes:
         if len(read) > largest:
             raise TooLarge(f"more than {largest} bytes for a request like this")
     return bytes(read)
+
+
+def exactly(kind: type[Any]) -> Callable[[Request[Any, Any, Any]], Awaitable[None]]:
+    """For a route that takes JSON: the body is this to the letter, before the framework reads it.
+
+    The framework would take "true" and 1 for true, and fails on what is no UTF-8 or nested too deep.
+    """
+    decoder = msgspec.json.Decoder(kind)
+
+    async def check(request: Request[Any, Any, Any]) -> None:
+        try:
+            decoder.decode(await request.body())
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise BadBody(f"not the JSON that is wanted here: {error}") from error
+
+    return check

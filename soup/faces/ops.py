@@ -1,10 +1,8 @@
 """Health, metrics, and the description of everything else."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from litestar import Request, Router, get, route
@@ -23,8 +21,9 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.openapi.spec.open_api import OpenAPI
 from litestar.response import Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from soup.metrics import exposition
 
 Json = dict[str, Any]
 Ready = Callable[[], Awaitable[str | None]]
@@ -53,25 +52,7 @@ async def ready(ready: NamedDependency[Ready]) -> Response[Json]:
 async def metrics(flush: NamedDependency[Callable[[], None]]) -> Response[bytes]:
     """What Prometheus reads: all workers together."""
     flush()
-    return Response(await asyncio.to_thread(_metrics), headers={"content-type": CONTENT_TYPE_LATEST})
-
-
-def _metrics() -> bytes:
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest(REGISTRY)
-    _bury(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
-    return generate_latest(registry)
-
-
-def _bury(folder: Path) -> None:
-    """Forget what workers that were killed were doing; what they have done still counts."""
-    for file in folder.glob("gauge_live*_*.db"):
-        try:
-            os.kill(int(file.stem.rpartition("_")[2]), 0)
-        except ProcessLookupError:
-            file.unlink(missing_ok=True)
+    return Response(await asyncio.to_thread(exposition), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 class Page(OpenAPIRenderPlugin):

@@ -24,7 +24,7 @@ def read(folder: Path) -> str | None:
         name, layout = str(uuid.UUID(written["uuid"])), written["layout"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WrongStore(f"{folder / FILE} cannot be read: {error}. Restore it from a backup") from error
     if layout != LAYOUT:
         raise WrongStore(
@@ -68,6 +68,6 @@ def _writable(folder: Path) -> None:
         (folder / SPOOL).mkdir(parents=True, exist_ok=True)
         probe = folder / SPOOL / f"probe.{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # the sweep of a soup that runs may have been here
     except OSError as error:
         raise Refused(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -1,6 +1,7 @@
 """The one door for new bytes (D5)."""
 
 import asyncio
+import errno
 import fcntl
 import hashlib
 import os
@@ -43,7 +44,12 @@ class Spooled:
 
     def _read(self, place: int) -> bytes:
         with self._busy:
-            return os.pread(self._fd, PIECE, place)
+            return os.pread(self._live(), PIECE, place)
+
+    def _live(self) -> int:
+        if self._fd < 0:
+            raise OSError(errno.EBADF, "this upload is over")
+        return self._fd
 
     def write(self, pieces: list[bytes]) -> None:
         """Append, in a thread."""
@@ -52,7 +58,7 @@ class Spooled:
                 self._sha.update(piece)
                 rest = memoryview(piece)
                 while rest:
-                    rest = rest[os.write(self._fd, rest) :]
+                    rest = rest[os.write(self._live(), rest) :]
                 self.size += len(piece)
 
     def adopt(self, target: Path) -> None:
@@ -61,7 +67,7 @@ class Spooled:
         Raises OSError: EXDEV when the target is on another file system.
         """
         with self._busy:
-            os.fsync(self._fd)
+            os.fsync(self._live())
             try:
                 self._link(target)
             except FileExistsError:
@@ -92,7 +98,7 @@ class Spooled:
     def close(self) -> None:
         """Forget the spool's own name of it; what was linked elsewhere stays.
 
-        Whoever comes too late gets an error, and not the file that has the same number by then.
+        Whoever comes too late gets an error, and not the file that has the same handle by then.
         """
         with self._busy:
             fd, self._fd = self._fd, -1
@@ -181,6 +187,10 @@ class Spool:
                 os.close(fd)
                 raise
             os.close(fd)  # a sweep was faster than our lock and took the new file away: another one
+
+    async def swept(self) -> int:
+        """`sweep`, from the event loop. Raises StoreDown."""
+        return await self._disk.run(self.sweep)
 
     def sweep(self) -> int:
         """Take away what crashes left behind, and nothing that a live process holds.
