@@ -1,6 +1,7 @@
 """Health, metrics, and the description of everything else."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
@@ -64,43 +65,62 @@ class Page(OpenAPIRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: Json) -> bytes:
         """HTML."""
         del request
-        rows = "".join(
-            _row(method, path, operation)
-            for path, item in sorted(openapi_schema["paths"].items())
-            for method, operation in item.items()
-            if isinstance(operation, dict)
-        )
         head = openapi_schema["info"]
-        return _PAGE.format(title=escape(head["title"]), version=escape(head["version"]), rows=rows).encode()
+        tables = "".join(_table(title, _rows(openapi_schema, tag)) for tag, title in _TAGS.items())
+        return _PAGE.format(
+            title=escape(head["title"]), version=escape(head["version"]), tables=tables
+        ).encode()
 
 
+_TAGS = {"blob": "Blobs", "cdn": "Mirrors", "ops": "Running"}
+_METHODS = ["get", "head", "options", "put", "post", "patch", "delete"]
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title} API</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem;
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem;
   color: #222; background: #fff }}
-table {{ border-collapse: collapse; width: 100% }}
-td, th {{ border-bottom: 1px solid #ddd; padding: .5rem .75rem .5rem 0; text-align: left;
-  vertical-align: top }}
-code {{ font: 14px ui-monospace, monospace; white-space: nowrap }} small {{ color: #555 }}
+h2 {{ margin: 2rem 0 .25rem; font-size: 1.2rem }}
+table {{ border-collapse: collapse; width: 100%; table-layout: fixed }}
+td {{ border-top: 1px solid #ddd; padding: .5rem 1rem .5rem 0; vertical-align: top }}
+td:first-child {{ width: 19rem }} td:last-child {{ width: 9rem; color: #555 }}
+code {{ font: 14px/1.7 ui-monospace, monospace; overflow-wrap: anywhere }} small {{ color: #555 }}
+@media (max-width: 48rem) {{ td {{ display: block; width: auto !important; border: 0; padding: 0 }}
+  tr {{ display: block; border-top: 1px solid #ddd; padding: .5rem 0 }} }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #ddd; background: #181818 }}
-  td, th {{ border-color: #444 }} small {{ color: #aaa }} a {{ color: #8bf }} }}
+  td, tr {{ border-color: #444 !important }} small, td:last-child {{ color: #aaa }} a {{ color: #8bf }} }}
 </style></head><body>
 <h1>{title} <small>{version}</small></h1>
 <p>The same for programs: <a href="/schema/openapi.json">openapi.json</a>. A token is sent as
 <code>Authorization: Bearer &lt;token&gt;</code>.</p>
-<table><thead><tr><th>Request</th><th>What it does</th><th>Answers</th></tr></thead><tbody>
-{rows}</tbody></table></body></html>
+{tables}</body></html>
 """
 
 
-def _row(method: str, path: str, operation: Json) -> str:
-    asks = ", ".join(p["name"] for p in operation.get("parameters", ()) if p.get("in") == "query")
-    said = escape(operation.get("description") or operation.get("summary") or "")
-    query = f"<br><small>query: {escape(asks)}</small>" if asks else ""
-    answers = " ".join(sorted(operation.get("responses") or {}))
-    request = f"<code>{method.upper()} {escape(path)}</code>{query}"
-    return f"<tr><td>{request}</td><td>{said}</td><td>{answers}</td></tr>\n"
+def _rows(schema: Json, tag: str) -> dict[tuple[str, str, str], dict[str, list[str]]]:
+    """What requests do, and which do it: those that do the same stand in one row."""
+    rows: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    # The one request soup is there for comes first.
+    for path, item in sorted(schema["paths"].items(), key=lambda one: (one[0] != "/{digest}", one[0])):
+        for method in _METHODS:
+            operation = item.get(method)
+            if operation and tag in operation.get("tags", ()):
+                asks = ", ".join(p["name"] for p in operation.get("parameters", ()) if p.get("in") == "query")
+                said = operation.get("description") or operation.get("summary") or ""
+                answers = " ".join(sorted(operation.get("responses") or {}))
+                rows.setdefault((said, asks, answers), {}).setdefault(path, []).append(method.upper())
+    return rows
+
+
+def _table(title: str, rows: dict[tuple[str, str, str], dict[str, list[str]]]) -> str:
+    lines: list[str] = []
+    for (said, asks, answers), who in rows.items():
+        requests = "<br>".join(
+            f"<code>{' '.join(methods)} {escape(path)}</code>" for path, methods in who.items()
+        )
+        query = f"<br><small>query: {escape(asks)}</small>" if asks else ""
+        text = re.sub("`([^`]+)`", r"<code>\1</code>", escape(said))
+        lines.append(f"<tr><td>{requests}</td><td>{text}{query}</td><td>{answers}</td></tr>\n")
+    return f"<h2>{title}</h2>\n<table>{''.join(lines)}</table>\n"
 
 
 def openapi(version: str) -> OpenAPIConfig:
