@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from soup.core.errors import WrongStore
+from soup.core.errors import Refused, WrongStore
 from soup.prepare import prepare
-from soup.settings import Settings
+from soup.settings import Settings, Store
 from tests.command import Ended, refusal, soup
 from tests.conftest import bearer, free_port, program
 
@@ -36,6 +36,13 @@ def prepared(settings) -> Path:
 def started(data: Path, **given) -> Ended:
     """`soup serve` on this folder, where it is certain to be refused."""
     return soup("serve", cwd=data.parent, SOUP_DATA=str(data), SOUP_SERVER__PORT=str(free_port()), **given)
+
+
+def refused(settings: Settings) -> str:
+    """What preparing says, where it is refused."""
+    with pytest.raises(Refused) as raised:
+        prepare(settings)
+    return str(raised.value)
 
 
 def listed(folder: Path) -> set[str]:
@@ -135,7 +142,7 @@ def test_something_else_is_in_the_way(tmp_path, place) -> None:
     else:
         there.mkdir(parents=True)
 
-    assert place in refusal(started(tmp_path / "data"))
+    assert place in refused(Settings(data=tmp_path / "data"))
 
 
 def test_a_folder_that_cannot_be_made(tmp_path) -> None:
@@ -171,7 +178,7 @@ def test_a_read_only_folder_later(prepared, folder) -> None:
     assert "ermission denied" in said or "readonly" in said
 
 
-@pytest.mark.parametrize("kibibytes", [0, 8, 70, 90])
+@pytest.mark.parametrize("kibibytes", [8, 90])
 def test_a_full_disk(tmp_path, kibibytes) -> None:
     """
     However much still fits, one line says that it does not: a limit of file sizes binds root as well.
@@ -205,20 +212,20 @@ def test_another_stores_folder(tmp_path, prepared) -> None:
     ours = json.loads((prepared / "blobs/soup-store.json").read_text())["uuid"]
     other = json.loads((tmp_path / "other/blobs/soup-store.json").read_text())["uuid"]
 
-    said = refusal(started(prepared, SOUP_STORE__FOLDER=str(tmp_path / "other/blobs")))
+    said = refused(Settings(data=prepared, store=Store(folder=tmp_path / "other/blobs")))
 
     assert f"the database belongs to store {ours}, but {tmp_path}/other/blobs is store {other}." in said
     assert "store.folder" in said
 
 
-def test_an_unmounted_store(prepared) -> None:
+def test_an_unmounted_store(settings, prepared) -> None:
     """
     An empty folder where the store was is not a new store: somebody forgot to mount it. It stays empty.
     """
     shutil.rmtree(prepared / "blobs")
     (prepared / "blobs").mkdir()
 
-    said = refusal(started(prepared))
+    said = refused(settings)
 
     assert f"{prepared}/blobs has no store in it" in said
     assert set() == listed(prepared / "blobs")
@@ -260,7 +267,7 @@ def test_a_database_of_a_newer_release(prepared) -> None:
     assert "the database is at revision 9999, which this release does not know. Run the newer soup" == said
 
 
-def test_a_database_that_is_damaged(prepared) -> None:
+def test_a_database_that_is_damaged(settings, prepared) -> None:
     """
     A file that is no database: one line with what to do, and the file is left as it is.
     """
@@ -268,7 +275,7 @@ def test_a_database_that_is_damaged(prepared) -> None:
     for left in prepared.glob("soup.db-*"):
         left.unlink()
 
-    said = refusal(started(prepared))
+    said = refused(settings)
 
     assert f"the database {prepared}/soup.db cannot be opened: file is not a database" in said
     assert "estore it from a backup" in said
