@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from soup.access.service import Access
 from soup.blobs.index import Index
 from soup.blobs.reading import Reading
 from soup.blobs.service import Blobs
+from soup.core.beat import beat, beating
 from soup.core.bell import Bell
 from soup.core.clock import Clock, Steady, steady, utc_now
 from soup.core.errors import SoupError
@@ -103,9 +104,8 @@ def build(
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await mirrors.refresh()
         await access.refresh()
-        async with _looping(
-            _ticking(mirrors.refresh), _ticking(access.refresh), runner.run(), _with_parent()
-        ):
+        loops = [_ticking(act) for act in (mirrors.refresh, access.refresh, _with_parent)]
+        async with beating(*loops, runner.run):
             yield
         await blobs.idle()
         await mirrors.idle()
@@ -141,34 +141,19 @@ def worker() -> Face:
     return build(settings).face
 
 
-async def _ticking(act: Callable[[], Awaitable[None]]) -> None:
-    while True:
-        await asyncio.sleep(TICK)
+def _ticking(act: Callable[[], Awaitable[None]]) -> Callable[[asyncio.Event], Awaitable[None]]:
+    async def tick() -> None:
         try:
             await act()
         except SoupError as error:
             log.warning("refresh.failed", reason=str(error))
 
+    return lambda over: beat(tick, TICK, over)
+
 
 async def _with_parent() -> None:
     """A worker ends with its parent: one that is left over would go on serving on the parent's port."""
-    parent = int(os.environ.get(PARENT, os.getppid()))  # by name: it may be gone before this worker looks
-    while RUNTIME in os.environ:
-        await asyncio.sleep(TICK)
-        if os.getppid() != parent:
-            log.error("parent.gone")
-            os.kill(os.getpid(), signal.SIGTERM)
-            return
-
-
-@asynccontextmanager
-async def _looping(*loops: Awaitable[None]) -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(loop) for loop in loops]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+    parent = os.environ.get(PARENT)  # by name: it may be gone before this worker looks
+    if parent is not None and os.getppid() != int(parent):
+        log.error("parent.gone")
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -98,7 +98,7 @@ def shown(view: View) -> Json:
     }
 
 
-@post("/api/cdn", guards=[may()])
+@post("/api/cdn", guards=[may()], before_request=body.exactly(NewMirror))
 async def create(data: JSONBody[NewMirror], mirrors: NamedDependency[Mirrors]) -> Response[Json]:
     """Add a mirror. Its token is in the answer, and nowhere else afterwards."""
     terms = Terms(

@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 PRESENT, BLOCKED = int(State.PRESENT), int(State.BLOCKED)
 TALLY = 0.1  # seconds after which counts are handed to the metrics
 ALLOW = b"GET, HEAD, OPTIONS, PUT"
+JUDGED = frozenset({b"if-match", b"if-unmodified-since"})  # by nginx too, and without our entity tag
 READERS = frozenset({Kind.ADMIN, Kind.READ, Kind.MIRROR})
 
 _REDIRECT: Headers = [(b"cache-control", b"no-store"), (b"content-length", b"0"), *CORS]
@@ -179,7 +180,7 @@ class Front:
                 self._count(answer.status)
                 if scope["method"] == "HEAD":
                     await send_all(send, answer.status, answer.headers)
-                elif self._accel and opened.data is None:
+                elif self._accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
                     await send_all(send, 200, _accelerated(answer.headers, blob))
                 elif opened.data is not None:
                     body = opened.data[answer.span.first : answer.span.last + 1]
@@ -247,7 +248,7 @@ def _query(query: bytes) -> tuple[bool, str | None]:
 
 def _accelerated(headers: Headers, blob: Blob) -> Headers:
     """For an nginx in front: it has the folder, judges the range, and knows the length (D4)."""
-    dropped = {b"content-length", b"content-range", b"repr-digest"}
+    dropped = {b"accept-ranges", b"content-length", b"content-range"}
     kept = [header for header in headers if header[0] not in dropped]
     place = f"/soup-blobs/{blob.digest.folder}/{blob.digest}".encode()
     return [*kept, (b"x-accel-redirect", place), (b"content-length", b"0")]

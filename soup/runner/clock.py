@@ -9,8 +9,9 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from soup import metrics
+from soup.core.beat import PATIENCE, beat
 from soup.core.errors import SoupError
-from soup.db.lease import Lease
+from soup.db.lease import Held, Lease
 from soup.runner.table import Job
 
 log = structlog.get_logger(__name__)
@@ -24,22 +25,24 @@ class Runner:
     def __init__(self, lease: Lease, jobs: Sequence[Job], *, seconds: float) -> None:
         self._lease, self._jobs, self._seconds = lease, jobs, seconds
         self._scheduler: Any = None
+        self._under_way: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
+    async def run(self, over: asyncio.Event | None = None) -> None:
         """Try for the lease, for ever; three tries fit into one, so that a slow database does not cost it."""
         try:
-            while True:
-                try:
-                    held = await self._lease.renew()
-                except SoupError as error:
-                    log.warning("lease.unknown", reason=str(error))
-                    held = self._lease.held
-                if held is not None and self._scheduler is None:
-                    self._start()
-                elif held is None and self._scheduler is not None:
-                    self._stop()
-                await asyncio.sleep(self._seconds / 3)
+            await beat(self._try, self._seconds / 3, over or asyncio.Event())
         finally:
+            self._stop()
+
+    async def _try(self) -> None:
+        try:
+            held = await self._lease.renew()
+        except SoupError as error:
+            log.warning("lease.unknown", reason=str(error))
+            held = self._lease.held
+        if held is not None and self._scheduler is None:
+            self._start()
+        elif held is None and self._scheduler is not None:
             self._stop()
 
     def _start(self) -> None:
@@ -67,6 +70,12 @@ class Runner:
         held = self._lease.held
         if held is None:
             return
+        run = asyncio.create_task(self._run(job, held))  # our own: the scheduler's end would cut it off
+        self._under_way.add(run)
+        run.add_done_callback(self._under_way.discard)
+        await asyncio.shield(run)
+
+    async def _run(self, job: Job, held: Held) -> None:
         try:
             async with asyncio.timeout(LONGEST):
                 done = await job.run(held)
@@ -82,8 +91,10 @@ class Runner:
                 log.info("job.done", job=job.name, count=done)
 
     async def close(self) -> None:
-        """Let another process have the lease at once."""
+        """Let what runs come to its end, and another process have the lease at once."""
         self._stop()
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=PATIENCE)
         try:
             await self._lease.release()
         except SoupError as error:
