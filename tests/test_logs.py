@@ -5,6 +5,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -40,6 +41,16 @@ def said(form: str, level: str = "info") -> list[str]:
 def events(server: Server) -> list[dict[str, Any]]:
     """The lines of a server's log that are events."""
     return [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+
+
+def requests(server: Server, id: str) -> list[dict[str, Any]]:
+    """The lines of a request. They may come a moment after its answer."""
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        if found := [one for one in events(server) if one.get("request") == id]:
+            return found
+        time.sleep(0.02)
+    return []
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +142,7 @@ def test_who_writes_into_a_log_for_people(serve) -> None:
     """
     server = serve(log__format="console", log__requests=True)
     server.raw(b"GET /a%0aforged%0a HTTP/1.1\r\nHost: soup\r\nConnection: close\r\n\r\n")
+    server.stop()
 
     lines = server.log.read_text().splitlines()
     assert [line for line in lines if "request" in line and "forged" in line]
@@ -145,7 +157,7 @@ def test_a_line_for_each_request(talkative) -> None:
 
     talkative.client.get("/api/cdn:list", headers=talkative.admin | ids)
 
-    (line,) = [one for one in events(talkative) if one.get("request") == "ab12"]
+    (line,) = requests(talkative, "ab12")
     assert ("request", "GET", "/api/cdn:list", 200) == (
         line["event"],
         line["method"],
@@ -167,8 +179,7 @@ def test_a_line_for_blobs_too(talkative, number, path, status) -> None:
 
     talkative.client.get(asked, headers={"X-Request-Id": number})
 
-    found = [(one["path"], one["status"]) for one in events(talkative) if one.get("request") == number]
-    assert [(asked, status)] == found
+    assert [(asked, status)] == [(one["path"], one["status"]) for one in requests(talkative, number)]
 
 
 def test_no_line_without_being_asked(serve) -> None:
@@ -176,11 +187,11 @@ def test_no_line_without_being_asked(serve) -> None:
     By default requests leave no line.
     """
     server = serve()
-    before = len(events(server))
     for path in ("/healthz", "/" + "0" * 64, "/api/cdn:list"):
         server.client.get(path)
+    server.stop()
 
-    assert before == len(events(server))
+    assert [] == [one for one in events(server) if one["event"] == "request"]
 
 
 def test_what_is_never_said(talkative) -> None:
@@ -213,11 +224,20 @@ def test_what_is_never_said(talkative) -> None:
     client.patch(f"/api/cdn/{mirror['id']}", json={"status": "form-cumin"}, headers=bearer(mirror["token"]))
     client.post(f"/api/cdn/{mirror['id']}/token", headers=admin)
     talkative.raw(b"GET /healthz?query-cumin HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
-    client.delete(f"/api/cdn/{mirror['id']}", headers=admin)
+    client.delete(f"/api/cdn/{mirror['id']}", headers=admin | {"X-Request-Id": "5eed"})
 
+    assert requests(talkative, "5eed")
     log = talkative.log.read_text()
     assert '"event": "request"' in log
     assert [] == [secret for secret in secrets if secret in log]
+
+
+def spoil(server: Server) -> None:
+    """Put into the database what no code of soup's would."""
+    database = sqlite3.connect(server.data / "soup.db")
+    with database:
+        database.execute("update blob set created_at = 'yesterday'")
+    database.close()
 
 
 @pytest.mark.parametrize("path", ["/api/blob:list", "/api/blob/{digest}"])
@@ -227,10 +247,7 @@ def test_what_nobody_expected(serve, path) -> None:
     """
     server = serve()
     digest = server.keep(b"spoilt")
-    database = sqlite3.connect(server.data / "soup.db")
-    with database:
-        database.execute("update blob set created_at = 'yesterday'")  # as no code of soup's would
-    database.close()
+    spoil(server)
 
     answer = server.client.get(path.format(digest=digest), headers=server.admin | {"X-Request-Id": "ab12cd"})
 
@@ -240,7 +257,19 @@ def test_what_nobody_expected(serve, path) -> None:
     assert {"type", "title", "status", "detail"} == set(answer.json())
     assert "yesterday" not in answer.text
     assert "Traceback" not in answer.text
-    (line,) = [one for one in events(server) if one["event"] == "request.failed"]
-    assert "ab12cd" == line["request"]
+    (line,) = requests(server, "ab12cd")
+    assert "request.failed" == line["event"]
     assert "ValueError" in line["exception"]
+
+
+def test_what_nobody_expected_is_counted(serve) -> None:
+    """
+    Each such request is one more in the count of errors.
+    """
+    server = serve(server__workers=1)
+    digest = server.keep(b"spoilt")
+    spoil(server)
+
+    server.client.get(f"/api/blob/{digest}", headers=server.admin)
+
     assert "soup_errors_total 1.0" in server.client.get("/metrics").text

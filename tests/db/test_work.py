@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -300,6 +301,9 @@ async def test_a_file_that_is_gone(tmp_path) -> None:
     with pytest.raises(DatabaseDown, match="unable to open database file"):
         await head(database)
     await database.close()
+    for thread in threading.enumerate():
+        if "_connection_worker" in thread.name:  # of the driver: it says goodbye to this loop
+            await asyncio.to_thread(thread.join, 5)
 
 
 def test_a_url_with_a_password() -> None:
