@@ -33,6 +33,7 @@ from soup.prepare import STORE
 from soup.runner.clock import Runner
 from soup.runner.table import jobs
 from soup.settings import PARENT, RUNTIME, Settings
+from soup.stores import identity
 from soup.stores.disk import Disk
 from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
@@ -92,13 +93,15 @@ def build(
         seconds=settings.jobs.lease_seconds,
     )
 
+    looked = _look(database.file, store.folder)
+
     async def ready() -> str | None:
         try:
             blobs.feed()
-            await disk.run(os.listdir, store.folder / SPOOL)
-        except (SoupError, OSError) as error:
+            same = looked == await disk.run(_look, database.file, store.folder)
+        except SoupError as error:
             return str(error)
-        return None
+        return None if same else "the database file or the store is not the one that was opened"
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
@@ -117,6 +120,15 @@ def build(
 
     face = Face(blobs, mirrors, doors, ready, _manners(settings), [lifespan])
     return Soup(face, blobs, mirrors, access, runner)
+
+
+def _look(database: Path, store: Path) -> tuple[int, int, str | None]:
+    """Which file and which store are at these places now: a disk that is unmounted leaves open handles
+    behind.
+    """
+    (store / SPOOL).stat()
+    file = database.stat()
+    return file.st_dev, file.st_ino, identity.read(store)
 
 
 def _manners(settings: Settings) -> Manners:

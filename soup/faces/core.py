@@ -59,7 +59,7 @@ class Face(Guard):
         lifespan: Sequence[Lifespan],
     ) -> None:
         self.framework = _framework(blobs, mirrors, doors, ready, manners, lifespan, self._flush)
-        envelope = Envelope(self.framework, idle=manners.upload_idle, log_requests=manners.log_requests)
+        envelope = Envelope(self.framework, idle=manners.upload_idle)
         self.front = Front(
             envelope,
             blobs,
@@ -71,7 +71,7 @@ class Face(Guard):
             idle=manners.serve_idle,
             accel=manners.accel,
         )
-        super().__init__(self.front, self.framework)
+        super().__init__(self.front, self.framework, log_requests=manners.log_requests)
 
     def _flush(self) -> None:
         self.front.flush()
@@ -144,6 +144,12 @@ def _framework_refused(_: Request[Any, Any, Any], error: HTTPException) -> Respo
 
 
 def _failed(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    log.error("request.failed", path=request.scope["path"][:200], exc_info=error)
+    scope: Any = request.scope
+    log.error(
+        "request.failed",
+        path=scope["path"][:200],
+        request=scope["soup.ids"][0][1].decode(),
+        exc_info=error,
+    )
     metrics.ERRORS.inc()
     return _refused(request, Unexpected("something failed that should not; see the log"))

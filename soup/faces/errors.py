@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import time
 from typing import Any, TypeAlias
 
 import msgspec
@@ -100,8 +101,8 @@ class Guard:
     lower-case name; `soup.ids`, the headers of the request's id.
     """
 
-    def __init__(self, inner: ASGIApp, other: ASGIApp) -> None:
-        self._inner, self._other = inner, other
+    def __init__(self, inner: ASGIApp, other: ASGIApp, *, log_requests: bool = False) -> None:
+        self._inner, self._other, self._log = inner, other, log_requests
         self._mark = secrets.token_hex(6).encode()
         self._count = 0
         self._hosts: set[bytes] = set()
@@ -113,6 +114,8 @@ class Guard:
             return
         request: Any = scope
         request["soup.ids"] = self._ids(b"")
+        if self._log:
+            send = _noting(request, send)
         try:
             request["soup.headers"] = headers = self._headers(request)
             if b"x-request-id" in headers:
@@ -171,6 +174,27 @@ _ONCE = {
     b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"range",
     b"if-range", b"expect", b"content-range", b"content-encoding",
 }  # fmt: skip
+
+
+def _noting(scope: Any, send: Send) -> Send:
+    """A `send` that logs a line when the answer is out."""
+    began, status = time.perf_counter(), 0
+
+    async def noting(message: Any) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        await send(message)
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"][:200],
+                status=status,
+                seconds=round(time.perf_counter() - began, 4),
+                request=scope["soup.ids"][0][1].decode(),
+            )
+
+    return noting
 
 
 async def _answer(scope: Any, receive: Receive, send: Send, error: SoupError) -> None:

@@ -32,7 +32,7 @@ from soup.core.errors import (
 from soup.faces import reply
 from soup.faces.auth import CREDENTIALS, Doors
 from soup.faces.cors import CORS, is_blob
-from soup.faces.errors import Headers, problem, send_all
+from soup.faces.errors import Headers, problem, send_all, status
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
@@ -100,7 +100,11 @@ class Front:
         request: Any = scope
         method = request["method"]
         if method in {"GET", "HEAD"}:
-            await self._get(request, path, receive, send)
+            try:
+                await self._get(request, path, receive, send)
+            except SoupError as error:
+                self._count(status(type(error)))
+                raise
         elif method == "PUT":
             # An alias: one route takes uploads. The answer says so to nobody.
             request["path"] = f"/api/blob{path}"
@@ -221,16 +225,16 @@ class Front:
             }
         )
 
-    def _count(self, status: int) -> None:
+    def _count(self, code: int) -> None:
         if not self._tally:
             asyncio.get_running_loop().call_later(TALLY, self.flush)
-        self._tally[status] += 1
+        self._tally[code] += 1
 
     def flush(self) -> None:
         """Hand the counts of the last moment to the metrics."""
         counts, self._tally = self._tally, Counter()
-        for status, count in counts.items():
-            metrics.REQUESTS.labels(str(status)).inc(count)
+        for code, count in counts.items():
+            metrics.REQUESTS.labels(str(code)).inc(count)
 
 
 def _query(query: bytes) -> tuple[bool, str | None]:
