@@ -15,7 +15,7 @@ from litestar import Litestar
 
 from soup import logs
 from soup.access.service import Access
-from soup.blobs.index import Index
+from soup.blobs.index import Index, PostgresIndex, SqliteIndex
 from soup.blobs.reading import Reading
 from soup.blobs.service import Blobs
 from soup.core.beat import beat, beating
@@ -23,7 +23,7 @@ from soup.core.bell import Bell
 from soup.core.clock import Clock, Steady, steady, utc_now
 from soup.core.errors import SoupError
 from soup.db.lease import Lease
-from soup.db.work import Database
+from soup.db.work import SECONDS, Database
 from soup.faces.auth import Doors
 from soup.faces.core import Face, Manners
 from soup.mirrors.picture import Live
@@ -38,6 +38,7 @@ from soup.stores.disk import Disk
 from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
 
+REMEMBERED = 100_000  # blobs a worker keeps in mind, at 300 bytes each, where a lookup is a round trip
 TICK = 1.0  # seconds between looks at what other machines have changed
 
 log = structlog.get_logger(__name__)
@@ -60,7 +61,7 @@ def build(
     """Put soup together. The data folder is prepared already: see `prepare`."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
     bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url)
-    index = Index(database.file)
+    index = _index(database)
     store = LocalStore(disk, settings.blobs_folder)
     spool = Spool(
         disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
@@ -69,7 +70,7 @@ def build(
         database,
         index,
         store,
-        index.store_id(STORE),
+        STORE,
         spool,
         Reading(store, disk, verify_up_to=settings.serve.verify_up_to),
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
@@ -77,7 +78,7 @@ def build(
     )
     access = Access(database, bell, clock=clock)
     rules = Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
-    live = Live(loader(database), bell, rules, lambda: blobs.feed().epoch, clock=clock, monotonic=monotonic)
+    live = Live(loader(database), bell, rules, lambda: blobs.epoch, clock=clock, monotonic=monotonic)
     mirrors = Mirrors(database, live, bell, access.for_mirror, clock=clock, dice=dice or Random())  # noqa: S311 - a draw among mirrors
     doors = Doors(
         access, open_mode=settings.auth.mode == "open", open_reports=settings.cdn.report_auth == "none"
@@ -97,7 +98,7 @@ def build(
 
     async def ready() -> str | None:
         try:
-            blobs.feed()
+            await blobs.feed()
             same = looked == await disk.run(_look, database.file, store.folder)
         except SoupError as error:
             return str(error)
@@ -105,16 +106,17 @@ def build(
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await blobs.start()
         await mirrors.refresh()
         await access.refresh()
-        loops = [_ticking(act) for act in (mirrors.refresh, access.refresh, _with_parent)]
+        loops = [_ticking(act) for act in (blobs.refresh, mirrors.refresh, access.refresh, _with_parent)]
         async with beating(*loops, runner.run):
             yield
         await blobs.idle()
         await mirrors.idle()
         await runner.close()
         await database.close()
-        index.close()
+        await index.close()
         disk.close()
         bell.close()
 
@@ -122,13 +124,17 @@ def build(
     return Soup(face, blobs, mirrors, access, runner)
 
 
-def _look(database: Path, store: Path) -> tuple[int, int, str | None]:
-    """Which file and which store are at these places now: a disk that is unmounted leaves open handles
-    behind.
-    """
+def _look(database: Path | None, store: Path) -> tuple[int, int, str | None]:
+    """Which file and which store are there now: a disk that is unmounted leaves open handles behind."""
     (store / SPOOL).stat()
-    file = database.stat()
-    return file.st_dev, file.st_ino, identity.read(store)
+    file = database.stat() if database is not None else None
+    return file.st_dev if file else 0, file.st_ino if file else 0, identity.read(store)
+
+
+def _index(database: Database) -> Index:
+    if database.file is not None:
+        return SqliteIndex(database.file)
+    return PostgresIndex(database.plain_url, seconds=SECONDS, remembered=REMEMBERED)
 
 
 def _manners(settings: Settings) -> Manners:

@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from soup.core.errors import Refused
-from soup.db.work import parsed
+from soup.db.engines import parsed
 
 PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
 FILE = "SOUP_CONFIG"

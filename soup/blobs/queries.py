@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.blobs.model import Facts, Placement
 from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, StoreRow
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
+from soup.db.upsert import upsert
 
 KEPT = 1  # a placement that is good; the states of doubt come with the jobs that find them
 PLACEMENT = {KEPT: "kept"}
@@ -90,7 +90,7 @@ async def place(session: AsyncSession, rows: Sequence[int], store_id: int) -> No
     """Each of these lies in that store, and is good."""
     if not rows:
         return
-    insertion = upsert(placement)
+    insertion = upsert(session, placement)
     again = insertion.on_conflict_do_update(
         index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
     )
@@ -165,8 +165,11 @@ async def counted(session: AsyncSession) -> tuple[int, int]:
 
 
 async def begin_feed(session: AsyncSession, epoch: str) -> None:
-    """The one row of the feed, if it is not there yet."""
-    await session.execute(upsert(feed).values(id=1, epoch=epoch, head=0, floor=0).on_conflict_do_nothing())
+    """The one row of the feed, if it is not there yet. It stays locked: one core at a time begins."""
+    await session.execute(
+        upsert(session, feed).values(id=1, epoch=epoch, head=0, floor=0).on_conflict_do_nothing()
+    )
+    await session.execute(select(feed.c.id).with_for_update())
 
 
 async def store_uuid(session: AsyncSession, name: str) -> str | None:
@@ -177,6 +180,13 @@ async def store_uuid(session: AsyncSession, name: str) -> str | None:
 
 async def register(session: AsyncSession, name: str, uuid: str, kind: str) -> int:
     """The id of a store, which is written down if it is new."""
-    await session.execute(upsert(store).values(name=name, uuid=uuid, kind=kind).on_conflict_do_nothing())
+    await session.execute(
+        upsert(session, store).values(name=name, uuid=uuid, kind=kind).on_conflict_do_nothing()
+    )
+    return await store_id(session, name)
+
+
+async def store_id(session: AsyncSession, name: str) -> int:
+    """The id of a store that is registered."""
     found: int = (await session.execute(select(store.c.id).where(store.c.name == name))).scalar_one()
     return found

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup import metrics
 from soup.blobs import queries
-from soup.blobs.index import Index
+from soup.blobs.index import Ask, Found, Index
 from soup.blobs.model import Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
 from soup.core.blob import Blob, State
@@ -27,7 +27,7 @@ from soup.core.errors import (
 )
 from soup.core.gather import Gather
 from soup.db.lease import Held
-from soup.db.work import SECONDS, Database
+from soup.db.work import SECONDS, Database, Work
 from soup.stores.base import Source, Store
 from soup.stores.spool import Spool
 
@@ -54,7 +54,7 @@ class Blobs:
         database: Database,
         index: Index,
         store: Store,
-        store_id: int,
+        store_name: str,
         spool: Spool,
         reading: Reading,
         *,
@@ -62,17 +62,39 @@ class Blobs:
         clock: Clock,
     ) -> None:
         self._database, self._index = database, index
-        self._store, self._store_id, self._spool, self._reading = store, store_id, spool, reading
+        self._store, self._store_name, self._spool, self._reading = store, store_name, spool, reading
         self._swept_after, self._clock = swept_after, clock
+        self._store_id = 0
+        self.epoch = ""
         self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=SECONDS)
 
-    def find(self, raw: bytes) -> tuple[int, int, int] | None:
-        """seq, size and state of a digest in its 32 bytes. Raises DatabaseDown."""
-        return self._index.find(raw)
+    async def start(self) -> None:
+        """Find out which store this is, and which history. Raises DatabaseDown."""
+        await self._index.start()
+        async with self._database.reading() as session:
+            self._store_id = await queries.store_id(session, self._store_name)
+        await self.feed()
 
-    def feed(self) -> Feed:
+    def peek(self, raw: bytes) -> Found | Ask | None:
+        """seq, size and state of a digest in its 32 bytes; ASK where only the database knows.
+
+        Raises DatabaseDown.
+        """
+        return self._index.peek(raw)
+
+    async def ask(self, raw: bytes) -> Found | None:
+        """seq, size and state of a digest in its 32 bytes. Raises DatabaseDown."""
+        return await self._index.ask(raw)
+
+    async def feed(self) -> Feed:
         """Which history of changes this is, and how far it goes. Raises DatabaseDown."""
-        return self._index.feed()
+        feed = await self._index.feed()
+        self.epoch = feed.epoch
+        return feed
+
+    async def refresh(self) -> None:
+        """Hear of what other cores have changed. Raises DatabaseDown."""
+        await self._index.refresh()
 
     async def open(self, blob: Blob) -> Opened:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
@@ -89,7 +111,7 @@ class Blobs:
         NoRoom.
         """
         if digest is not None:
-            found = self.find(digest.raw)
+            found = await self.ask(digest.raw)
             _refuse_blocked(digest, found[2] if found else None)
             if only_new and found and found[2] == State.PRESENT:
                 raise NotAsExpected("it is already here", digest=digest)
@@ -142,6 +164,7 @@ class Blobs:
                 await queries.move(session, rows[digest][0], State.PRESENT, number, now, anew=True)
             kept = [*added, *known, *(rows[digest][0] for digest in gone)]
             await queries.place(session, kept, self._store_id)
+        self._index.forget(digest.raw for digest in gone)
         return [failed.get(arrival.blob.digest) or _outcome(arrival, first, rows) for arrival in arrivals]
 
     async def facts(self, digest: Digest) -> Facts:
@@ -171,7 +194,7 @@ class Blobs:
                 raise StillBlocked(
                     "it is blocked; unblock it first, or its block would go with it", digest=digest
                 )
-            await self._move(work.session, row, State.GONE)
+            await self._move(work, digest, row, State.GONE)
 
     async def block(self, digest: Digest, *, blocked: bool) -> None:
         """Refuse it to everybody, or stop doing so. Raises BlobUnknown."""
@@ -179,11 +202,16 @@ class Blobs:
         async with self._database.begin() as work:
             row, state = await _living(work.session, digest)
             if state is not target:
-                await self._move(work.session, row, target)
+                await self._move(work, digest, row, target)
 
-    async def _move(self, session: AsyncSession, row: int, state: State) -> None:
-        (number,) = await queries.numbers(session, 1)
-        await queries.move(session, row, state, number, self._clock())
+    async def _move(self, work: Work, digest: Digest, row: int, state: State) -> None:
+        (number,) = await queries.numbers(work.session, 1)
+        await queries.move(work.session, row, state, number, self._clock())
+
+        async def forget() -> None:
+            self._index.forget([digest.raw])
+
+        work.after(forget)
 
     async def sweep(self, held: Held) -> int:
         """Remove bytes of blobs that have been gone for long enough, and of uploads that died; how many.

@@ -5,6 +5,9 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, SmallInteger, text
 from sqlmodel import Field, SQLModel
 
+NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by its own INTEGER only
+ABSENT = text("state <> 1")
+
 
 class BlobRow(SQLModel, table=True):
     """One digest, one row, for ever or until the feed forgets it."""
@@ -12,10 +15,10 @@ class BlobRow(SQLModel, table=True):
     __tablename__ = "blob"
     __table_args__ = (
         Index("blob_known", "digest", "seq", "size", "state"),
-        Index("blob_state", "state", "touched_at", sqlite_where=text("state <> 1")),
+        Index("blob_state", "state", "touched_at", sqlite_where=ABSENT, postgresql_where=ABSENT),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, sa_column=Column(NUMBER, primary_key=True))
     digest: bytes = Field(sa_column=Column(LargeBinary(32), unique=True, nullable=False))
     size: int = Field(sa_column=Column(BigInteger, nullable=False))
     state: int = Field(sa_column=Column(SmallInteger, nullable=False))
@@ -52,7 +55,7 @@ class PlacementRow(SQLModel, table=True):
     __tablename__ = "placement"
 
     blob_id: int = Field(
-        sa_column=Column(Integer, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True)
+        sa_column=Column(NUMBER, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True)
     )
     store_id: int = Field(sa_column=Column(Integer, ForeignKey("store.id"), primary_key=True))
     state: int = Field(sa_column=Column(SmallInteger, nullable=False))

@@ -11,24 +11,42 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from soup.core.errors import Refused
-from soup.db.work import begin_immediate, parsed
+from soup.core.errors import DatabaseDown, Refused
+from soup.db.engines import begin_immediate, parsed
 
 SCRIPTS = Path(__file__).parent / "migrations"
+LOCK = 0x736F7570  # "soup": whoever migrates a PostgreSQL database holds it
 _BROKEN = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def migrate(url: str) -> str:
     """Apply every migration this release has and the database has not; the revision it is at then.
 
-    Raises Refused for a database that a newer release has written, or that cannot be opened.
+    Raises Refused for a database that a newer release has written, or that cannot be opened; DatabaseDown for
+    one that does not answer.
     """
-    found = parsed(url).set(drivername="sqlite")
-    file = Path(found.database or "")
-    engine = create_engine(found)
+    found = parsed(url)
+    if found.get_backend_name() == "sqlite":
+        return _migrate_sqlite(found.set(drivername="sqlite"))
+    engine = create_engine(found, connect_args={"connect_timeout": 5}, hide_parameters=True)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            return _upgrade(connection)
+    except OperationalError as error:
+        raise DatabaseDown(f"the database does not answer: {error.orig}") from error
+    except DBAPIError as error:
+        raise Refused(f"the database refuses: {error.orig}") from error
+    finally:
+        engine.dispose()
+
+
+def _migrate_sqlite(url: URL) -> str:
+    file = Path(url.database or "")
+    engine = create_engine(url)
     # All or nothing: left to itself the driver commits each table as it is made, and a start that is cut
     # short would leave some behind, for every later one to stumble over.
     event.listen(engine, "connect", _no_transactions_of_its_own)

@@ -1,26 +1,20 @@
-"""Engines and the unit of work."""
+"""The unit of work."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from soup.core.errors import DatabaseDown, Refused
+from soup.core.errors import DatabaseDown
+from soup.db.engines import engines, parsed
 
-SECONDS = 10  # the longest that any transaction may take
-
-# WAL: readers never wait for a writer. FULL: what was committed survives a power cut, NORMAL loses the last
-# commits.
-PRAGMAS = ("journal_mode = wal", "synchronous = full", "foreign_keys = on")
+SECONDS = 4.5  # the longest that any transaction may take: who asked is to hear within 5 s that it is down
+PATIENCE = 4.0
 
 
 @dataclass(slots=True)
@@ -41,20 +35,21 @@ class Database:
     `patience` is how many seconds a block waits for another process that is writing.
     """
 
-    def __init__(self, url: str, *, patience: float = 5) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
         self.url = parsed(url)
-        pragmas = (*PRAGMAS, f"busy_timeout = {round(patience * 1000)}")
-        self._write = _engine(self.url, 1, pragmas)
-        self._read = _engine(self.url, 4, (*pragmas, "query_only = on"))
-        event.listen(self._write.sync_engine, "begin", begin_immediate)
-        event.listen(self._read.sync_engine, "begin", _begin)
+        self._write, self._read = engines(self.url, patience=patience, seconds=SECONDS)
         self._writing = async_sessionmaker(self._write, expire_on_commit=False)
         self._reading = async_sessionmaker(self._read, expire_on_commit=False)
 
     @property
-    def file(self) -> Path:
-        """The file of an SQLite database."""
-        return Path(self.url.database or "")
+    def file(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL."""
+        return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
+
+    @property
+    def plain_url(self) -> str:
+        """The URL as PostgreSQL's own library reads it."""
+        return self.url.set(drivername="postgresql").render_as_string(hide_password=False)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Work]:
@@ -91,48 +86,3 @@ class translated:  # noqa: N801 - reads as a verb where it is used
                 raise DatabaseDown("the database did not answer in time") from error
             case DBAPIError():
                 raise DatabaseDown(f"the database refuses: {error.orig}") from error
-
-
-def parsed(url: str) -> URL:
-    """A database URL with the driver soup uses. Raises Refused for a database soup does not know."""
-    try:
-        found = make_url(url)
-    except Exception as error:
-        raise Refused(f"not a database URL: {url!r}. For example sqlite:////var/lib/soup/soup.db") from error
-    if found.get_backend_name() != "sqlite" or not found.database:
-        raise Refused(
-            f"soup keeps its rows in SQLite: sqlite:///path/to/soup.db, not {found.render_as_string()!r}"
-        )
-    return found.set(drivername="sqlite+aiosqlite")
-
-
-def _engine(url: URL, connections: int, pragmas: Iterable[str]) -> AsyncEngine:
-    engine = create_async_engine(
-        url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=SECONDS,
-        hide_parameters=True,  # what is logged of a failed statement has no values in it
-    )
-
-    def connected(connection: Any, _: object) -> None:
-        # The driver would start transactions of its own, at the wrong moments.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(f"pragma {pragma}")
-        cursor.close()
-
-    event.listen(engine.sync_engine, "connect", connected)
-    return engine
-
-
-def begin_immediate(connection: Any) -> None:
-    """Take the lock for writing at the start: see the package."""
-    connection.exec_driver_sql("begin immediate")
-
-
-def _begin(connection: Any) -> None:
-    # Without it each statement would see another state.
-    connection.exec_driver_sql("begin")

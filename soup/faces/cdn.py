@@ -164,7 +164,7 @@ async def change(
     if said.changes and token.kind is Kind.ADMIN:
         raise BadBody("a report and a change are two requests")
     await mirrors.report(id, said.report())
-    feed = blobs.feed()
+    feed = await blobs.feed()
     return {"epoch": feed.epoch, "head": feed.head, "interval": report_seconds, "now": text(utc_now())}
 
 

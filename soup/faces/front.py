@@ -16,6 +16,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from soup import metrics
 from soup.access.model import Kind
+from soup.blobs.index import Ask
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
@@ -126,7 +127,9 @@ class Front:
         if scope["query_string"]:
             asked, download = _query(scope["query_string"])
             direct = direct or asked
-        found = self._blobs.find(raw)
+        found = self._blobs.peek(raw)
+        if isinstance(found, Ask):
+            found = await self._blobs.ask(raw)
         if found is None or found[2] != PRESENT:
             blocked = found is not None and found[2] == BLOCKED
             await self._refuse(scope, send, path[1:], BLOCKED_ANSWER if blocked else UNKNOWN_ANSWER)

@@ -5,12 +5,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.core.digest import Digest
 from soup.core.errors import MirrorExists, MirrorUnknown
+from soup.db.upsert import upsert
 from soup.mirrors.model import HEARTBEAT, Fqdn, Mirror, Report, Status, Terms
 from soup.mirrors.tables import MirrorRow, ReportRow
 
@@ -122,7 +122,7 @@ async def write(session: AsyncSession, reports: Sequence[tuple[int, Report, Stat
     ]
     for rows, changed in ((spoken, list(spoken[0]) if spoken else []), (beats, ["status", "last_seen"])):
         if rows:
-            insertion = upsert(report)
+            insertion = upsert(session, report)
             values = {name: insertion.excluded[name] for name in changed}
             await session.execute(
                 insertion.on_conflict_do_update(index_elements=["mirror_id"], set_=values), rows

@@ -11,9 +11,10 @@ down_revision = None
 def upgrade() -> None:
     """Create the first tables."""
     moment = sa.DateTime(timezone=True)
+    number = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by its own INTEGER only
     op.create_table(
         "blob",
-        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("id", number, primary_key=True),
         sa.Column("digest", sa.LargeBinary(32), nullable=False, unique=True),
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("state", sa.SmallInteger, nullable=False),
@@ -23,7 +24,10 @@ def upgrade() -> None:
     )
     # Everything a redirect asks of a blob, without a second look into the table.
     op.create_index("blob_known", "blob", ["digest", "seq", "size", "state"])
-    op.create_index("blob_state", "blob", ["state", "touched_at"], sqlite_where=sa.text("state <> 1"))
+    absent = sa.text("state <> 1")
+    op.create_index(
+        "blob_state", "blob", ["state", "touched_at"], sqlite_where=absent, postgresql_where=absent
+    )
     op.create_table(
         "feed",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -40,7 +44,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "placement",
-        sa.Column("blob_id", sa.Integer, sa.ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column("blob_id", number, sa.ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True),
         sa.Column("store_id", sa.Integer, sa.ForeignKey("store.id"), primary_key=True),
         sa.Column("state", sa.SmallInteger, nullable=False),
         sa.Column("key", AutoString),
