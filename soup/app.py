@@ -74,6 +74,7 @@ def build(
         spool,
         Reading(store, disk, verify_up_to=settings.serve.verify_up_to),
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
+        kept=timedelta(days=settings.feed.keep_days),
         clock=clock,
     )
     access = Access(database, bell, clock=clock)
@@ -90,6 +91,7 @@ def build(
             mirrors,
             mirrors_sweep=settings.jobs.mirrors_sweep_seconds,
             blobs_sweep=settings.jobs.blobs_sweep_seconds,
+            feed_trim=settings.jobs.feed_trim_seconds,
         ),
         seconds=settings.jobs.lease_seconds,
     )

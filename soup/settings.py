@@ -137,6 +137,14 @@ class Blobs(Section):
     swept_seconds: Seconds = Field(60, description="How long the bytes of a deleted blob stay")
 
 
+class Feed(Section):
+    """The order of all changes."""
+
+    keep_days: float = Field(
+        30, gt=0, le=3650, description="How long a deleted blob is remembered for readers"
+    )
+
+
 class Jobs(Section):
     """What soup does unasked."""
 
@@ -145,6 +153,7 @@ class Jobs(Section):
     )
     mirrors_sweep_seconds: Seconds = Field(5, description="How often silent mirrors are given status 0")
     blobs_sweep_seconds: Seconds = Field(30, description="How often bytes of deleted blobs are removed")
+    feed_trim_seconds: Seconds = Field(3600, description="How often blobs deleted long ago are forgotten")
 
 
 class Log(Section):
@@ -171,6 +180,7 @@ class Settings(Section):
     upload: Upload = Upload()
     serve: Serve = Serve()
     blobs: Blobs = Blobs()
+    feed: Feed = Feed()
     jobs: Jobs = Jobs()
     log: Log = Log()
 

@@ -39,10 +39,23 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Which history of changes this is, and how far it goes."""
+    """Which history of changes this is, how far it goes, and below which number it is forgotten."""
 
     epoch: str
     head: int
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """A stretch of the feed.
+
+    `next` is the cursor behind it, `head` the number of the last change there is.
+    """
+
+    feed: Feed
+    changes: tuple[Facts, ...]
+    next: int
 
 
 @dataclass(frozen=True, slots=True)

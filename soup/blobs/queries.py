@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from soup.blobs.model import Facts, Placement
+from soup.blobs.model import Facts, Feed, Placement
 from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, StoreRow
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
@@ -37,7 +37,10 @@ async def states(session: AsyncSession, digests: Iterable[Digest]) -> dict[Diges
     """Id and state of each digest that has a row. The rows stay locked until the transaction ends."""
     wanted = blob.c.digest.in_([digest.raw for digest in digests])
     rows = await session.execute(
-        select(blob.c.digest, blob.c.id, blob.c.state).where(wanted).with_for_update()
+        select(blob.c.digest, blob.c.id, blob.c.state)
+        .where(wanted)
+        .order_by(blob.c.id)  # two that lock the same rows in different orders wait for each other
+        .with_for_update()
     )
     return {Digest.from_raw(row.digest): (row.id, State(row.state)) for row in rows}
 
@@ -117,6 +120,32 @@ async def listed(session: AsyncSession, after: Digest | None, limit: int, state:
     if after is not None:
         wanted = wanted.where(blob.c.digest > after.raw)
     return [_facts(row) for row in await session.execute(wanted)]
+
+
+async def history(session: AsyncSession) -> Feed:
+    """Which history this is."""
+    row = (await session.execute(select(feed))).one()
+    return Feed(row.epoch, row.head, row.floor)
+
+
+async def changes(session: AsyncSession, after: int, limit: int) -> list[Facts]:
+    """Blobs that have changed since a number, by the number of their last change."""
+    wanted = select(blob).where(blob.c.seq > after).order_by(blob.c.seq).limit(limit)
+    return [_facts(row) for row in await session.execute(wanted)]
+
+
+async def trim(session: AsyncSession, before: datetime) -> int:
+    """Forget blobs gone before a moment, and raise the floor above them; how many."""
+    forgotten = (
+        delete(blob)
+        .where(blob.c.state == State.GONE, blob.c.touched_at < before)
+        .where(~select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists())
+        .returning(blob.c.seq)
+    )
+    seqs = list((await session.execute(forgotten)).scalars())
+    if seqs:
+        await session.execute(update(feed).where(feed.c.floor < max(seqs)).values(floor=max(seqs)))
+    return len(seqs)
 
 
 async def present(session: AsyncSession, digests: Sequence[Digest]) -> set[Digest]:

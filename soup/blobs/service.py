@@ -1,6 +1,8 @@
 """What can be done with blobs."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from soup import metrics
 from soup.blobs import queries
 from soup.blobs.index import Ask, Found, Index
-from soup.blobs.model import Facts, Feed, Kept
+from soup.blobs.model import Changes, Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
 from soup.core.blob import Blob, State
 from soup.core.clock import Clock
@@ -19,6 +21,7 @@ from soup.core.digest import Digest
 from soup.core.errors import (
     BlobBlocked,
     BlobUnknown,
+    CursorTooOld,
     DigestMismatch,
     NotAsExpected,
     SoupError,
@@ -27,7 +30,7 @@ from soup.core.errors import (
 )
 from soup.core.gather import Gather
 from soup.db.lease import Held
-from soup.db.work import SECONDS, Database, Work
+from soup.db.work import SECONDS, Contended, Database, Work
 from soup.stores.base import Source, Store
 from soup.stores.spool import Spool
 
@@ -46,7 +49,8 @@ class _Arrival:
 class Blobs:
     """What exists.
 
-    `swept_after` is how long the bytes of a gone blob stay, for answers that are under way (D17).
+    `swept_after` is how long the bytes of a gone blob stay, for answers that are under way (D17); `kept` is
+    how long its row does, for readers of the feed (D7).
     """
 
     def __init__(
@@ -59,13 +63,15 @@ class Blobs:
         reading: Reading,
         *,
         swept_after: timedelta,
+        kept: timedelta,
         clock: Clock,
     ) -> None:
         self._database, self._index = database, index
         self._store, self._store_name, self._spool, self._reading = store, store_name, spool, reading
-        self._swept_after, self._clock = swept_after, clock
+        self._swept_after, self._kept, self._clock = swept_after, kept, clock
         self._store_id = 0
-        self.epoch = ""
+        self.epoch, self._head = "", -1
+        self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
         self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=SECONDS)
 
     async def start(self) -> None:
@@ -89,12 +95,19 @@ class Blobs:
     async def feed(self) -> Feed:
         """Which history of changes this is, and how far it goes. Raises DatabaseDown."""
         feed = await self._index.feed()
-        self.epoch = feed.epoch
+        if (feed.epoch, feed.head) != (self.epoch, self._head):
+            self.epoch, self._head = feed.epoch, feed.head
+            self._tell()
         return feed
+
+    def _tell(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     async def refresh(self) -> None:
         """Hear of what other cores have changed. Raises DatabaseDown."""
         await self._index.refresh()
+        await self.feed()
 
     async def open(self, blob: Blob) -> Opened:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
@@ -137,7 +150,16 @@ class Blobs:
         return Kept(blob.digest, blob.size, new)
 
     async def _commit(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
-        """One transaction for all that arrived together: whether each is new."""
+        """Write down what arrived together.
+
+        A digest that another core adds meanwhile is known at the second try.
+        """
+        with suppress(Contended):
+            return await self._record(arrivals)
+        return await self._record(arrivals)
+
+    async def _record(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
+        """One transaction: whether each is new."""
         now = self._clock()
         async with self._database.begin() as work:
             session = work.session
@@ -164,7 +186,9 @@ class Blobs:
                 await queries.move(session, rows[digest][0], State.PRESENT, number, now, anew=True)
             kept = [*added, *known, *(rows[digest][0] for digest in gone)]
             await queries.place(session, kept, self._store_id)
-        self._index.forget(digest.raw for digest in gone)
+        if changes:
+            self._index.forget(digest.raw for digest in gone)
+            self._tell()
         return [failed.get(arrival.blob.digest) or _outcome(arrival, first, rows) for arrival in arrivals]
 
     async def facts(self, digest: Digest) -> Facts:
@@ -175,10 +199,45 @@ class Blobs:
             raise BlobUnknown("no such blob", digest=digest)
         return found
 
-    async def listed(self, after: Digest | None, limit: int, state: State) -> list[Facts]:
-        """Up to `limit` blobs of a state, in digest order, from behind `after`."""
+    async def listed(self, after: Digest | None, limit: int, state: State) -> tuple[Feed, list[Facts]]:
+        """Up to `limit` blobs of a state, in digest order, from behind `after`; and the feed at that moment."""
         async with self._database.reading() as session:
-            return await queries.listed(session, after, limit, state)
+            return await queries.history(session), await queries.listed(session, after, limit, state)
+
+    async def changes(self, after: int, epoch: str | None, limit: int, wait: float) -> Changes:
+        """What has changed since the cursor `after`, at most `limit` blobs; it waits up to `wait` seconds for
+        any.
+
+        A cursor of another history, or one that is ahead, counts as 0 (D7). Raises CursorTooOld.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + wait
+        while True:
+            moved = self._moved
+            found = await self._changes(after, epoch, limit)
+            if found.changes or loop.time() >= until:
+                return found
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await moved.wait()
+
+    async def _changes(self, after: int, epoch: str | None, limit: int) -> Changes:
+        async with self._database.reading() as session:
+            feed = await queries.history(session)
+            if after > feed.head or epoch not in {None, feed.epoch}:
+                after = 0
+            if after < feed.floor:
+                raise CursorTooOld(
+                    f"changes up to {feed.floor} are forgotten: list the blobs, then follow on"
+                )
+            found = await queries.changes(session, after, limit)
+        return Changes(feed, tuple(found), found[-1].seq if len(found) == limit else feed.head)
+
+    async def trim(self, held: Held) -> int:
+        """Forget blobs that have been gone for long; how many. Raises LeaseLost."""
+        async with self._database.begin() as work:
+            await held.check(work.session)
+            return await queries.trim(work.session, self._clock() - self._kept)
 
     async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
         """Those of these digests that are not here, in the order they were asked."""
@@ -208,10 +267,11 @@ class Blobs:
         (number,) = await queries.numbers(work.session, 1)
         await queries.move(work.session, row, state, number, self._clock())
 
-        async def forget() -> None:
+        async def told() -> None:
             self._index.forget([digest.raw])
+            self._tell()
 
-        work.after(forget)
+        work.after(told)
 
     async def sweep(self, held: Held) -> int:
         """Remove bytes of blobs that have been gone for long enough, and of uploads that died; how many.

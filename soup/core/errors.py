@@ -13,7 +13,7 @@ class SoupError(Exception):
     ├── Unauthenticated  nobody we know
     ├── Denied           somebody we know, who may not
     ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown
-    ├── Gone             was here, and will not be       BlobBlocked
+    ├── Gone             was here, and will not be       BlobBlocked, CursorTooOld
     ├── Conflict         right, but not now              MirrorExists, StillBlocked
     ├── NotAllowed       not by this method
     ├── NotAsExpected    a precondition does not hold
@@ -110,6 +110,10 @@ class Gone(SoupError):
 
 class BlobBlocked(Gone):
     """A blob an administrator has blocked."""
+
+
+class CursorTooOld(Gone):
+    """What happened since this cursor is forgotten: list what is here, and follow from that list's head."""
 
 
 class Conflict(SoupError):

@@ -11,6 +11,7 @@ from sqlmodel import Field, SQLModel
 
 from soup.core.clock import Clock, Steady, steady, utc_now
 from soup.core.errors import Unavailable
+from soup.db.upsert import upsert
 from soup.db.work import Database
 
 
@@ -84,8 +85,10 @@ class Lease:
     async def _take(self, session: AsyncSession, now: datetime) -> Held | None:
         row = await session.get(LeaseRow, self._name, with_for_update=True)
         if row is None:
-            session.add(LeaseRow(name=self._name, holder=self._me, until=now + self._length, epoch=1))
-            return Held(self._name, 1)
+            # Two that find no row both insert it, and one of them has it: ask again under the row's lock.
+            first = upsert(session, lease).values(name=self._name, holder="", until=now, epoch=0)
+            await session.execute(first.on_conflict_do_nothing())
+            row = await session.get_one(LeaseRow, self._name, with_for_update=True)
         # An end further ahead than a lease is long was written by a clock that ran ahead: it binds nobody
         # (D18).
         free = row.until <= now or row.until > now + self._length

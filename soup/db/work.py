@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -74,6 +74,10 @@ class Database:
         await self._read.dispose()
 
 
+class Contended(DatabaseDown):
+    """Another process has written what this transaction was to write. The next try will see it."""
+
+
 class translated:  # noqa: N801 - reads as a verb where it is used
     """Nothing leaves but soup's own errors; the cause stays attached."""
 
@@ -84,5 +88,7 @@ class translated:  # noqa: N801 - reads as a verb where it is used
         match error:
             case TimeoutError() | PoolTimeout():
                 raise DatabaseDown("the database did not answer in time") from error
+            case IntegrityError():
+                raise Contended(f"another process was faster: {error.orig}") from error
             case DBAPIError():
                 raise DatabaseDown(f"the database refuses: {error.orig}") from error

@@ -23,6 +23,8 @@ Json = dict[str, Any]
 Asked = Request[Any, Any, Any]
 Page = Annotated[int, QueryParameter(ge=1, le=10_000, description="At most this many")]
 Standing = Annotated[Literal["present", "blocked"], QueryParameter(name="state", description="Which blobs")]
+Cursor = Annotated[int, QueryParameter(ge=0, description="The number of a change: 0 for all")]
+Wait = Annotated[float, QueryParameter(ge=0, le=25, description="Seconds to wait for a change")]
 LOOKS = (Kind.READ, Kind.MIRROR)
 
 
@@ -99,12 +101,40 @@ async def every(
     limit: Page = 1000,
     standing: Standing = "present",
 ) -> Json:
-    """Blobs in the order of their digests. `next` is the `after` of the next page; null on the last."""
-    found = await blobs.listed(after, limit + 1, State[standing.upper()])
+    """Blobs in the order of their digests. `next` is the `after` of the next page; null on the last.
+
+    Who has read all pages knows everything up to the `head` of the first, and can follow `blob:changes` from
+    it.
+    """
+    feed, found = await blobs.listed(after, limit + 1, State[standing.upper()])
     page = found[:limit]
     return {
         "blobs": [shown(facts) for facts in page],
         "next": page[-1].digest if len(found) > limit else None,
+        "epoch": feed.epoch,
+        "head": feed.head,
+    }
+
+
+@get("/api/blob:changes", guards=[may(*LOOKS)])
+async def changes(
+    blobs: NamedDependency[Blobs],
+    after: Cursor = 0,
+    epoch: FromQuery[str | None] = None,
+    limit: Page = 1000,
+    wait: Wait = 0,
+) -> Json:
+    """Every change of a blob's state after a number, in the order they became true; none is ever missed.
+
+    Ask again with `next` as `after`, and with the same `epoch`: in another one the numbers begin anew. With
+    `wait` the answer comes when something happens, or after so many seconds. 410 when the cursor is too old.
+    """
+    found = await blobs.changes(after, epoch, limit, wait)
+    return {
+        "epoch": found.feed.epoch,
+        "changes": [shown(facts) for facts in found.changes],
+        "next": found.next,
+        "head": found.feed.head,
     }
 
 
@@ -119,7 +149,7 @@ async def facts(
     digest: FromPath[Digest], blobs: NamedDependency[Blobs], mirrors: NamedDependency[Mirrors]
 ) -> Json:
     """Everything known of a blob, and which mirrors would be sent its requests now."""
-    return _all_of(await blobs.facts(digest), mirrors)
+    return await _all_of(await blobs.facts(digest), mirrors)
 
 
 @patch("/api/blob/{digest:str}", guards=[may()], before_request=body.exactly(Block))
@@ -131,21 +161,19 @@ async def block(
 ) -> Json:
     """Block a blob: 410 for everybody who asks for it, and for everybody who sends it. Or unblock it."""
     await blobs.block(digest, blocked=data.blocked)
-    return _all_of(await blobs.facts(digest), mirrors)
+    return await _all_of(await blobs.facts(digest), mirrors)
 
 
-def _all_of(found: Facts, mirrors: Mirrors) -> Json:
+async def _all_of(found: Facts, mirrors: Mirrors) -> Json:
     present = found.state is State.PRESENT
+    holders = await mirrors.holders(found.digest, found.seq, found.size) if present else []
     return {
         **shown(found),
         "placements": [
             {"store": copy.store, "state": copy.state, "verified_at": text(copy.verified_at)}
             for copy in found.placements
         ],
-        "mirrors": [
-            {"id": mirror.id, "fqdn": mirror.terms.fqdn}
-            for mirror in (mirrors.holders(found.digest, found.seq, found.size) if present else ())
-        ],
+        "mirrors": [{"id": mirror.id, "fqdn": mirror.terms.fqdn} for mirror in holders],
     }
 
 
@@ -157,4 +185,6 @@ async def remove(digest: FromPath[Digest], blobs: NamedDependency[Blobs]) -> Non
 
 def face() -> Router:
     """The routes."""
-    return Router("/", route_handlers=[keep, add, every, missing, facts, block, remove], tags=["blob"])
+    return Router(
+        "/", route_handlers=[keep, add, every, changes, missing, facts, block, remove], tags=["blob"]
+    )

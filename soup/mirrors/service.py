@@ -79,8 +79,9 @@ class Mirrors:
         member = pick(live.picture, raw, seq, size, live.now(), self._dice, trusted=trusted)
         return None if member is None else member.link
 
-    def holders(self, digest: Digest, seq: int, size: int) -> list[Mirror]:
+    async def holders(self, digest: Digest, seq: int, size: int) -> list[Mirror]:
         """Mirrors that would be sent requests for this blob now."""
+        await self.catch_up()
         live = self._live
         found = {member.id for member in holders(live.picture, digest.raw, seq, size, live.now())}
         return [mirror for id, mirror in live.mirrors.items() if id in found]
