@@ -56,11 +56,11 @@ class Soup:
 
 
 def build(
-    settings: Settings, *, clock: Clock = utc_now, monotonic: Steady = steady, dice: Random | None = None
+    settings: Settings, *, clock: Clock | None = None, monotonic: Steady = steady, dice: Random | None = None
 ) -> Soup:
     """Put soup together. The data folder is prepared already: see `prepare`."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
-    bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url)
+    bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url, clock=clock)
     index = _index(database)
     store = LocalStore(disk, settings.blobs_folder)
     spool = Spool(
@@ -75,17 +75,16 @@ def build(
         Reading(store, disk, verify_up_to=settings.serve.verify_up_to),
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
         kept=timedelta(days=settings.feed.keep_days),
-        clock=clock,
     )
-    access = Access(database, bell, clock=clock)
+    access = Access(database, bell, clock=clock or utc_now)
     rules = Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
-    live = Live(loader(database), bell, rules, lambda: blobs.epoch, clock=clock, monotonic=monotonic)
-    mirrors = Mirrors(database, live, bell, access.for_mirror, clock=clock, dice=dice or Random())  # noqa: S311 - a draw among mirrors
+    live = Live(loader(database), bell, rules, lambda: blobs.epoch, monotonic=monotonic)
+    mirrors = Mirrors(database, live, bell, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
     doors = Doors(
         access, open_mode=settings.auth.mode == "open", open_reports=settings.cdn.report_auth == "none"
     )
     runner = Runner(
-        Lease(database, "jobs", seconds=settings.jobs.lease_seconds, clock=clock, monotonic=monotonic),
+        Lease(database, "jobs", seconds=settings.jobs.lease_seconds, monotonic=monotonic),
         jobs(
             blobs,
             mirrors,

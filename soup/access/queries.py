@@ -8,6 +8,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.access.model import Kind, Token
+from soup.core.errors import TokenUnknown
 from soup.access.tables import TokenRow
 
 token: Any = TokenRow.__table__  # type: ignore[attr-defined]
@@ -24,9 +25,10 @@ async def good(session: AsyncSession, now: datetime, hash: bytes | None = None) 
     }
 
 
-async def add(session: AsyncSession, kind: Kind, hash: bytes, now: datetime, mirror_id: int | None) -> None:
+async def add(session: AsyncSession, kind: Kind, hash: bytes, now: datetime, mirror_id: int | None, until: datetime | None) -> None:
     """A new token."""
-    await session.execute(insert(token).values(kind=kind, hash=hash, created_at=now, mirror_id=mirror_id))
+    row = {"kind": kind, "hash": hash, "created_at": now, "mirror_id": mirror_id, "expires_at": until}
+    await session.execute(insert(token).values(row))
 
 
 async def limit(session: AsyncSession, mirror_id: int, until: datetime) -> None:
@@ -46,6 +48,12 @@ async def supersede(session: AsyncSession, used: Token) -> None:
 async def mark(session: AsyncSession, ids: Iterable[int], now: datetime) -> None:
     """These were used."""
     await session.execute(update(token).where(token.c.id.in_(list(ids))).values(last_used_at=now))
+
+
+async def remove(session: AsyncSession, id: int) -> None:
+    """Forget a token. Raises TokenUnknown."""
+    if not (await session.execute(delete(token).where(token.c.id == id).returning(token.c.id))).all():
+        raise TokenUnknown(f"no token {id}")
 
 
 async def count(session: AsyncSession, kind: Kind) -> int:

@@ -2,12 +2,12 @@
 
 import hashlib
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from soup.access import queries
 from soup.access.model import Kind, Token
 from soup.core.bell import Bell
-from soup.core.clock import Clock
+from soup.core.clock import Clock, utc_now
 from soup.core.errors import Unauthenticated
 from soup.db.work import Database, Work
 
@@ -18,7 +18,7 @@ NOTED = timedelta(minutes=1)  # how exactly `last_used_at` is kept
 class Access:
     """Knows tokens."""
 
-    def __init__(self, database: Database, bell: Bell, *, clock: Clock) -> None:
+    def __init__(self, database: Database, bell: Bell, *, clock: Clock = utc_now) -> None:
         self._database, self._bell, self._clock = database, bell, clock
         self._known: dict[bytes, Token] = {}
         self._heard = -1
@@ -65,7 +65,7 @@ class Access:
     async def _changed(self) -> None:
         self._bell.ring()
 
-    async def issue(self, work: Work, kind: Kind, mirror_id: int | None = None) -> str:
+    async def issue(self, work: Work, kind: Kind, mirror_id: int | None = None, until: datetime | None = None) -> str:
         """A new token, in a transaction of somebody else's.
 
         It is in no table and no log: keep it or lose it.
@@ -74,8 +74,28 @@ class Access:
         now = self._clock()
         if mirror_id is not None:
             await queries.limit(work.session, mirror_id, now + OVERLAP)
-        await queries.add(work.session, kind, hashlib.sha256(secret.encode()).digest(), now, mirror_id)
+        await queries.add(work.session, kind, hashlib.sha256(secret.encode()).digest(), now, mirror_id, until)
         return secret
+
+    async def new(self, kind: Kind, mirror_id: int | None, lasting: timedelta | None) -> str:
+        """A new token, which is shown this once. Raises Invalid for a mirror that is not there."""
+        async with self._database.begin() as work:
+            until = None if lasting is None else self._clock() + lasting
+            secret = await self.issue(work, kind, mirror_id, until)
+            work.after(self._changed)
+        return secret
+
+    async def every(self) -> list[Token]:
+        """All tokens that have not expired, in order of id."""
+        async with self._database.reading() as session:
+            found = await queries.good(session, self._clock())
+        return sorted(found.values(), key=lambda token: token.id)
+
+    async def revoke(self, id: int) -> None:
+        """Stop a token, everywhere within a second. Raises TokenUnknown."""
+        async with self._database.begin() as work:
+            await queries.remove(work.session, id)
+            work.after(self._changed)
 
     async def for_mirror(self, work: Work, mirror_id: int) -> str:
         """A new token for a mirror."""

@@ -16,7 +16,6 @@ from soup.blobs.index import Ask, Found, Index
 from soup.blobs.model import Changes, Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
 from soup.core.blob import Blob, State
-from soup.core.clock import Clock
 from soup.core.digest import Digest
 from soup.core.errors import (
     BlobBlocked,
@@ -64,11 +63,10 @@ class Blobs:
         *,
         swept_after: timedelta,
         kept: timedelta,
-        clock: Clock,
     ) -> None:
         self._database, self._index = database, index
         self._store, self._store_name, self._spool, self._reading = store, store_name, spool, reading
-        self._swept_after, self._kept, self._clock = swept_after, kept, clock
+        self._swept_after, self._kept = swept_after, kept
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
@@ -160,9 +158,9 @@ class Blobs:
 
     async def _record(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
         """One transaction: whether each is new."""
-        now = self._clock()
         async with self._database.begin() as work:
             session = work.session
+            now = await self._database.now(session)
             first = {arrival.blob.digest: arrival for arrival in reversed(arrivals)}
             rows = await queries.states(session, first)
             fresh = [arrival.blob for digest, arrival in first.items() if digest not in rows]
@@ -237,7 +235,7 @@ class Blobs:
         """Forget blobs that have been gone for long; how many. Raises LeaseLost."""
         async with self._database.begin() as work:
             await held.check(work.session)
-            return await queries.trim(work.session, self._clock() - self._kept)
+            return await queries.trim(work.session, await self._database.now(work.session) - self._kept)
 
     async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
         """Those of these digests that are not here, in the order they were asked."""
@@ -265,7 +263,7 @@ class Blobs:
 
     async def _move(self, work: Work, digest: Digest, row: int, state: State) -> None:
         (number,) = await queries.numbers(work.session, 1)
-        await queries.move(work.session, row, state, number, self._clock())
+        await queries.move(work.session, row, state, number, await self._database.now(work.session))
 
         async def told() -> None:
             self._index.forget([digest.raw])
@@ -283,7 +281,7 @@ class Blobs:
         while True:
             async with self._database.begin() as work:
                 await held.check(work.session)
-                before = self._clock() - self._swept_after
+                before = await self._database.now(work.session) - self._swept_after
                 rows = await queries.sweepable(work.session, before, SWEPT, but=failed)
                 for row, digest in rows:
                     try:

@@ -12,7 +12,7 @@ class SoupError(Exception):
     │                                                    HeaderTooLarge
     ├── Unauthenticated  nobody we know
     ├── Denied           somebody we know, who may not
-    ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown
+    ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown, TokenUnknown
     ├── Gone             was here, and will not be       BlobBlocked, CursorTooOld
     ├── Conflict         right, but not now              MirrorExists, StillBlocked
     ├── NotAllowed       not by this method
@@ -102,6 +102,10 @@ class BlobUnknown(NotFound):
 
 class MirrorUnknown(NotFound):
     """No mirror has this id."""
+
+
+class TokenUnknown(NotFound):
+    """No token has this id."""
 
 
 class Gone(SoupError):

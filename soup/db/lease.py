@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
 
-from soup.core.clock import Clock, Steady, steady, utc_now
+from soup.core.clock import Steady, steady
 from soup.core.errors import Unavailable
 from soup.db.upsert import upsert
 from soup.db.work import Database
@@ -54,16 +54,10 @@ class Lease:
     """Tries to hold one name. `seconds` is how long it lasts without being renewed."""
 
     def __init__(
-        self,
-        database: Database,
-        name: str,
-        *,
-        seconds: float,
-        clock: Clock = utc_now,
-        monotonic: Steady = steady,
+        self, database: Database, name: str, *, seconds: float, monotonic: Steady = steady
     ) -> None:
         self._database, self._name, self._length = database, name, timedelta(seconds=seconds)
-        self._clock, self._steady = clock, monotonic
+        self._steady = monotonic
         self._me = secrets.token_hex(8)
         self._held: Held | None = None
         self._ends = 0.0
@@ -77,7 +71,7 @@ class Lease:
         """Take the lease if it is free, keep it if it is ours. None when another process has it."""
         began = self._steady()
         async with self._database.begin() as work:
-            held = await self._take(work.session, self._clock())
+            held = await self._take(work.session, await self._database.now(work.session))
         self._held = held
         self._ends = began + self._length.total_seconds() if held else 0.0
         return held
@@ -107,6 +101,6 @@ class Lease:
             await work.session.execute(
                 update(lease)
                 .where(lease.c.name == self._name, lease.c.holder == self._me)
-                .values(until=self._clock())
+                .values(until=await self._database.now(work.session))
             )
         self._held, self._ends = None, 0.0

@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from soup.core.clock import Clock, utc_now
 from soup.core.errors import DatabaseDown
 from soup.db.engines import engines, parsed
 
@@ -32,11 +35,12 @@ class Work:
 class Database:
     """Where rows are. Raises DatabaseDown from every block when it does not answer within SECONDS.
 
-    `patience` is how many seconds a block waits for another process that is writing.
+    `clock` dates what is written; without it that is the server's own, or this machine's for SQLite. `patience` is how many seconds a block waits for another process that is writing.
     """
 
-    def __init__(self, url: str, *, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, *, patience: float = PATIENCE, clock: Clock | None = None) -> None:
         self.url = parsed(url)
+        self._clock = clock or (utc_now if self.file is not None else None)
         self._write, self._read = engines(self.url, patience=patience, seconds=SECONDS)
         self._writing = async_sessionmaker(self._write, expire_on_commit=False)
         self._reading = async_sessionmaker(self._read, expire_on_commit=False)
@@ -45,6 +49,13 @@ class Database:
     def file(self) -> Path | None:
         """The file of an SQLite database; None for PostgreSQL."""
         return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
+
+    async def now(self, session: AsyncSession) -> datetime:
+        """The one clock that everything in the database is dated by: the server's, or this machine's (D18)."""
+        if self._clock is not None:
+            return self._clock()
+        moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
+        return moment
 
     @property
     def plain_url(self) -> str:

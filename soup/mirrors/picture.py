@@ -8,7 +8,7 @@ import structlog
 
 from soup import metrics
 from soup.core.bell import Bell
-from soup.core.clock import Clock, Steady
+from soup.core.clock import Steady
 from soup.core.errors import DatabaseDown
 from soup.mirrors import policy
 from soup.mirrors.model import Mirror
@@ -16,7 +16,7 @@ from soup.mirrors.policy import NOBODY, Picture, Rules
 
 log = structlog.get_logger(__name__)
 
-Load = Callable[[Iterable[int] | None], Awaitable[Sequence[Mirror]]]
+Load = Callable[[Iterable[int] | None], Awaitable[tuple[Sequence[Mirror], datetime]]]
 
 
 class Live:
@@ -24,7 +24,7 @@ class Live:
 
     The age of a report is taken from the clock that wrote it, once, when the report is first seen here; from
     then on it grows by the steady clock of this process. So a clock that jumps neither silences nor revives
-    anybody. `load` reads mirrors of some ids, or all.
+    anybody. `load` reads mirrors of some ids, or all, and that clock.
     """
 
     def __init__(
@@ -34,11 +34,10 @@ class Live:
         rules: Rules,
         epoch: Callable[[], str],
         *,
-        clock: Clock,
         monotonic: Steady,
     ) -> None:
         self._read, self._bell, self.rules, self._epoch = load, bell, rules, epoch
-        self._clock, self.now = clock, monotonic
+        self.now = monotonic
         self._alone = asyncio.Lock()
         self._heard = -1
         self._seen: dict[int, datetime] = {}
@@ -72,8 +71,8 @@ class Live:
 
     async def _load(self, only: Iterable[int] | None) -> None:
         rung = self._bell.rung
-        found = await self._read(only)
-        self._take(found, self._clock(), self.now())
+        found, moment = await self._read(only)
+        self._take(found, moment, self.now())
         if only is None:
             self._heard = rung
             self.mirrors = {mirror.id: mirror for mirror in found}
@@ -81,11 +80,11 @@ class Live:
             self.mirrors |= {mirror.id: mirror for mirror in found}
         self._draw()
 
-    def _take(self, mirrors: Iterable[Mirror], clock: datetime, now: float) -> None:
+    def _take(self, mirrors: Iterable[Mirror], moment: datetime, now: float) -> None:
         for mirror in mirrors:
             if mirror.last_seen is None or self._seen.get(mirror.id) == mirror.last_seen:
                 continue
-            age = max(0.0, (clock - mirror.last_seen).total_seconds())
+            age = max(0.0, (moment - mirror.last_seen).total_seconds())
             self._seen[mirror.id] = mirror.last_seen
             self._deadlines[mirror.id] = now + self.rules.silence - age
 

@@ -8,7 +8,6 @@ from random import Random
 
 from soup import metrics
 from soup.core.bell import Bell
-from soup.core.clock import Clock
 from soup.core.digest import Digest
 from soup.core.errors import DatabaseDown, MirrorUnknown
 from soup.core.gather import Gather
@@ -43,9 +42,9 @@ class _Heard:
 def loader(database: Database) -> Load:
     """Reads mirrors for a picture."""
 
-    async def load(only: Iterable[int] | None) -> Sequence[Mirror]:
+    async def load(only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
         async with database.reading() as session:
-            return await queries.every(session, only)
+            return await queries.every(session, only), await database.now(session)
 
     return load
 
@@ -53,11 +52,9 @@ def loader(database: Database) -> Load:
 class Mirrors:
     """Who else serves. `issue` makes a token for a mirror inside a transaction of ours."""
 
-    def __init__(
-        self, database: Database, live: Live, bell: Bell, issue: Issue, *, clock: Clock, dice: Random
-    ) -> None:
+    def __init__(self, database: Database, live: Live, bell: Bell, issue: Issue, *, dice: Random) -> None:
         self._database, self._live, self._bell, self._issue = database, live, bell, issue
-        self._clock, self._dice = clock, dice.random
+        self._dice = dice.random
         self._reports: Gather[_Heard, bool] = Gather(self._write, pause=0.1, most=REPORTS, limit=SECONDS)
 
     @property
@@ -89,7 +86,7 @@ class Mirrors:
     async def create(self, terms: Terms) -> tuple[View, str]:
         """A new mirror and its token, which is shown this once. Raises MirrorExists."""
         async with self._database.begin() as work:
-            id = await queries.add(work.session, terms, self._clock())
+            id = await queries.add(work.session, terms, await self._database.now(work.session))
             token = await self._issue(work, id)
             work.after(self._changed)
         return await self.one(id), token
@@ -164,7 +161,7 @@ class Mirrors:
         latest: dict[int, tuple[Report, Status, datetime]] = {}
         async with self._database.begin() as work:
             statuses = await queries.statuses(work.session, {one.id for one in heard})
-            now, loop = self._clock(), asyncio.get_running_loop().time()
+            now, loop = await self._database.now(work.session), asyncio.get_running_loop().time()
             for one in heard:
                 if one.id not in statuses:
                     continue
@@ -200,9 +197,9 @@ class Mirrors:
         """
         await self._live.refresh()
         silent = [id for id in self._live.mirrors if not self._live.online(id)]
-        cutoff = self._clock() - timedelta(seconds=self._live.rules.silence)
         async with self._database.begin() as work:
             await held.check(work.session)
+            cutoff = await self._database.now(work.session) - timedelta(seconds=self._live.rules.silence)
             return len(await queries.silence(work.session, silent, cutoff))
 
     async def idle(self) -> None:
