@@ -23,7 +23,7 @@ from soup.core.bell import Bell
 from soup.core.clock import Clock, Steady, steady, utc_now
 from soup.core.errors import SoupError
 from soup.db.lease import Lease
-from soup.db.work import SECONDS, Database
+from soup.db.work import Database
 from soup.faces.auth import Doors
 from soup.faces.core import Face, Manners
 from soup.mirrors.picture import Live
@@ -135,7 +135,7 @@ def _look(database: Path | None, store: Path) -> tuple[int, int, str | None]:
 def _index(database: Database) -> Index:
     if database.file is not None:
         return SqliteIndex(database.file)
-    return PostgresIndex(database.plain_url, seconds=SECONDS, remembered=REMEMBERED)
+    return PostgresIndex(database.plain_url, seconds=database.seconds, remembered=REMEMBERED)
 
 
 def _manners(settings: Settings) -> Manners:

@@ -17,13 +17,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is known: never the token itself. `fresh` is one that has not been used yet."""
+    """A token as it is known: never the token itself."""
 
     id: int
     kind: Kind
     mirror_id: int | None = None
+    created_at: datetime | None = None
     expires_at: datetime | None = None
-    fresh: bool = False
+    last_used_at: datetime | None = None
 
 
 ANYBODY = Token(0, Kind.ADMIN)  # who everybody is where `auth.mode` is open

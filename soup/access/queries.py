@@ -20,12 +20,21 @@ async def good(session: AsyncSession, now: datetime, hash: bytes | None = None) 
     if hash is not None:
         wanted = wanted.where(token.c.hash == hash)
     return {
-        row.hash: Token(row.id, Kind(row.kind), row.mirror_id, row.expires_at, row.last_used_at is None)
+        row.hash: Token(
+            row.id, Kind(row.kind), row.mirror_id, row.created_at, row.expires_at, row.last_used_at
+        )
         for row in await session.execute(wanted)
     }
 
 
-async def add(session: AsyncSession, kind: Kind, hash: bytes, now: datetime, mirror_id: int | None, until: datetime | None) -> None:
+async def add(
+    session: AsyncSession,
+    kind: Kind,
+    hash: bytes,
+    now: datetime,
+    mirror_id: int | None,
+    until: datetime | None,
+) -> None:
     """A new token."""
     row = {"kind": kind, "hash": hash, "created_at": now, "mirror_id": mirror_id, "expires_at": until}
     await session.execute(insert(token).values(row))

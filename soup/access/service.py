@@ -52,7 +52,7 @@ class Access:
         if found is None or (found.expires_at is not None and found.expires_at <= self._clock()):
             raise Unauthenticated("this token is not known here, or no longer")
         self._used.add(found.id)
-        if found.fresh and found.kind is Kind.MIRROR:
+        if found.last_used_at is None and found.kind is Kind.MIRROR:
             await self._first_use(found)
         return found
 
@@ -65,7 +65,9 @@ class Access:
     async def _changed(self) -> None:
         self._bell.ring()
 
-    async def issue(self, work: Work, kind: Kind, mirror_id: int | None = None, until: datetime | None = None) -> str:
+    async def issue(
+        self, work: Work, kind: Kind, mirror_id: int | None = None, until: datetime | None = None
+    ) -> str:
         """A new token, in a transaction of somebody else's.
 
         It is in no table and no log: keep it or lose it.

@@ -29,7 +29,7 @@ from soup.core.errors import (
 )
 from soup.core.gather import Gather
 from soup.db.lease import Held
-from soup.db.work import SECONDS, Contended, Database, Work
+from soup.db.work import Contended, Database, Work
 from soup.stores.base import Source, Store
 from soup.stores.spool import Spool
 
@@ -70,7 +70,7 @@ class Blobs:
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
-        self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=SECONDS)
+        self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=2 * database.seconds)
 
     async def start(self) -> None:
         """Find out which store this is, and which history. Raises DatabaseDown."""
@@ -150,11 +150,17 @@ class Blobs:
     async def _commit(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
         """Write down what arrived together.
 
-        A digest that another core adds meanwhile is known at the second try.
+        A digest that another core adds meanwhile is known at the next try, and a database that another process
+        writes to is free by then: these bytes have come all the way and are on disk.
         """
-        with suppress(Contended):
-            return await self._record(arrivals)
-        return await self._record(arrivals)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._database.seconds
+        while True:
+            try:
+                return await self._record(arrivals)
+            except Contended:
+                if loop.time() >= until:
+                    raise
 
     async def _record(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
         """One transaction: whether each is new."""
@@ -203,8 +209,7 @@ class Blobs:
             return await queries.history(session), await queries.listed(session, after, limit, state)
 
     async def changes(self, after: int, epoch: str | None, limit: int, wait: float) -> Changes:
-        """What has changed since the cursor `after`, at most `limit` blobs; it waits up to `wait` seconds for
-        any.
+        """What has changed since the cursor `after`, at most `limit` blobs; waits up to `wait` s for any.
 
         A cursor of another history, or one that is ahead, counts as 0 (D7). Raises CursorTooOld.
         """

@@ -7,6 +7,7 @@ import rich_click as click
 
 from soup.cli.check import check
 from soup.cli.serve import serve
+from soup.cli.token import token
 from soup.core.errors import SoupError
 
 
@@ -18,6 +19,7 @@ def soup() -> None:
 
 soup.add_command(serve)
 soup.add_command(check)
+soup.add_command(token)
 
 
 def main() -> None:

@@ -51,17 +51,17 @@ def every(config: Path | None) -> None:
     from soup.core.clock import text
 
     rows = [("id", "kind", "mirror", "created", "expires", "last used")]
-    for one in _with(config, lambda access: access.every()):
-        rows.append(
-            (
-                str(one.id),
-                one.kind.value,
-                str(one.mirror_id or "-"),
-                text(one.created_at) or "-",
-                text(one.expires_at) or "never",
-                text(one.last_used_at) or "never",
-            )
+    rows += [
+        (
+            str(one.id),
+            one.kind.value,
+            str(one.mirror_id or "-"),
+            text(one.created_at) or "-",
+            text(one.expires_at) or "never",
+            text(one.last_used_at) or "never",
         )
+        for one in _with(config, lambda access: access.every())
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -53,9 +53,7 @@ class Held:
 class Lease:
     """Tries to hold one name. `seconds` is how long it lasts without being renewed."""
 
-    def __init__(
-        self, database: Database, name: str, *, seconds: float, monotonic: Steady = steady
-    ) -> None:
+    def __init__(self, database: Database, name: str, *, seconds: float, monotonic: Steady = steady) -> None:
         self._database, self._name, self._length = database, name, timedelta(seconds=seconds)
         self._steady = monotonic
         self._me = secrets.token_hex(8)

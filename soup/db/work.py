@@ -1,6 +1,7 @@
 """The unit of work."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,8 +17,10 @@ from soup.core.clock import Clock, utc_now
 from soup.core.errors import DatabaseDown
 from soup.db.engines import engines, parsed
 
-SECONDS = 4.5  # the longest that any transaction may take: who asked is to hear within 5 s that it is down
-PATIENCE = 4.0
+# The longest that any transaction may take: who waits for a server is to hear within 5 s that it is down; a disk
+# that takes its time is waited for, because what it is asked to keep has come all the way.
+SERVER_SECONDS, DISK_SECONDS = 4.5, 60.0
+PATIENCE = 5.0
 
 
 @dataclass(slots=True)
@@ -33,15 +36,17 @@ class Work:
 
 
 class Database:
-    """Where rows are. Raises DatabaseDown from every block when it does not answer within SECONDS.
+    """Where rows are. Raises DatabaseDown from every block when it does not answer within `seconds`.
 
-    `clock` dates what is written; without it that is the server's own, or this machine's for SQLite. `patience` is how many seconds a block waits for another process that is writing.
+    `clock` dates what is written; without it that is the server's own, or this machine's for SQLite.
+    `patience` is how many seconds a block waits for another process that is writing, before it is Contended.
     """
 
     def __init__(self, url: str, *, patience: float = PATIENCE, clock: Clock | None = None) -> None:
         self.url = parsed(url)
         self._clock = clock or (utc_now if self.file is not None else None)
-        self._write, self._read = engines(self.url, patience=patience, seconds=SECONDS)
+        self.seconds = SERVER_SECONDS if self.file is None else DISK_SECONDS
+        self._write, self._read = engines(self.url, patience=patience, seconds=self.seconds)
         self._writing = async_sessionmaker(self._write, expire_on_commit=False)
         self._reading = async_sessionmaker(self._read, expire_on_commit=False)
 
@@ -51,7 +56,7 @@ class Database:
         return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
 
     async def now(self, session: AsyncSession) -> datetime:
-        """The one clock that everything in the database is dated by: the server's, or this machine's (D18)."""
+        """The one clock everything in the database is dated by: the server's, or this machine's (D18)."""
         if self._clock is not None:
             return self._clock()
         moment: datetime = (await session.execute(select(func.clock_timestamp()))).scalar_one()
@@ -66,7 +71,7 @@ class Database:
     async def begin(self) -> AsyncIterator[Work]:
         """A transaction that may write. It is committed when the block ends, and undone when it raises."""
         with translated():
-            async with asyncio.timeout(SECONDS), self._writing.begin() as session:
+            async with asyncio.timeout(self.seconds), self._writing.begin() as session:
                 work = Work(session)
                 yield work
         for act in work.acts:
@@ -76,7 +81,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction that sees one state of everything and writes nothing."""
         with translated():
-            async with asyncio.timeout(SECONDS), self._reading.begin() as session:
+            async with asyncio.timeout(self.seconds), self._reading.begin() as session:
                 yield session
 
     async def close(self) -> None:
@@ -86,7 +91,7 @@ class Database:
 
 
 class Contended(DatabaseDown):
-    """Another process has written what this transaction was to write. The next try will see it."""
+    """Another process was faster, or is still at it. The next try may do."""
 
 
 class translated:  # noqa: N801 - reads as a verb where it is used
@@ -101,5 +106,7 @@ class translated:  # noqa: N801 - reads as a verb where it is used
                 raise DatabaseDown("the database did not answer in time") from error
             case IntegrityError():
                 raise Contended(f"another process was faster: {error.orig}") from error
+            case DBAPIError() if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise Contended(f"another process is writing: {error.orig}") from error
             case DBAPIError():
                 raise DatabaseDown(f"the database refuses: {error.orig}") from error

@@ -12,7 +12,7 @@ from soup.core.digest import Digest
 from soup.core.errors import DatabaseDown, MirrorUnknown
 from soup.core.gather import Gather
 from soup.db.lease import Held
-from soup.db.work import SECONDS, Database, Work
+from soup.db.work import Database, Work
 from soup.mirrors import queries
 from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms
 from soup.mirrors.picture import Live, Load
@@ -55,7 +55,7 @@ class Mirrors:
     def __init__(self, database: Database, live: Live, bell: Bell, issue: Issue, *, dice: Random) -> None:
         self._database, self._live, self._bell, self._issue = database, live, bell, issue
         self._dice = dice.random
-        self._reports: Gather[_Heard, bool] = Gather(self._write, pause=0.1, most=REPORTS, limit=SECONDS)
+        self._reports: Gather[_Heard, bool] = Gather(self._write, pause=0.1, most=REPORTS, limit=database.seconds)
 
     @property
     def stale(self) -> bool:

@@ -95,6 +95,15 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_table(
+        "job_run",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("name", AutoString, nullable=False, index=True),
+        sa.Column("started_at", moment, nullable=False),
+        sa.Column("seconds", sa.Float, nullable=False),
+        sa.Column("holder", AutoString, nullable=False),
+        sa.Column("result", AutoString, nullable=False),
+    )
+    op.create_table(
         "lease",
         sa.Column("name", AutoString, primary_key=True),
         sa.Column("holder", AutoString, nullable=False),
