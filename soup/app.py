@@ -26,6 +26,7 @@ from soup.db.lease import Lease
 from soup.db.work import Database
 from soup.faces.auth import Doors
 from soup.faces.core import Face, Manners
+from soup.jobs.service import Runs
 from soup.mirrors.picture import Live
 from soup.mirrors.policy import Rules
 from soup.mirrors.service import Mirrors, loader
@@ -61,7 +62,7 @@ def build(
     """Put soup together. The data folder is prepared already: see `prepare`."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
     bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url, clock=clock)
-    index = _index(database)
+    index = _index(database, Bell(runtime, "blobs"))
     store = LocalStore(disk, settings.blobs_folder)
     spool = Spool(
         disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
@@ -92,6 +93,7 @@ def build(
             blobs_sweep=settings.jobs.blobs_sweep_seconds,
             feed_trim=settings.jobs.feed_trim_seconds,
         ),
+        Runs(database).record,
         seconds=settings.jobs.lease_seconds,
     )
 
@@ -132,10 +134,10 @@ def _look(database: Path | None, store: Path) -> tuple[int, int, str | None]:
     return file.st_dev if file else 0, file.st_ino if file else 0, identity.read(store)
 
 
-def _index(database: Database) -> Index:
+def _index(database: Database, bell: Bell) -> Index:
     if database.file is not None:
         return SqliteIndex(database.file)
-    return PostgresIndex(database.plain_url, seconds=database.seconds, remembered=REMEMBERED)
+    return PostgresIndex(database.plain_url, bell, seconds=database.seconds, remembered=REMEMBERED)
 
 
 def _manners(settings: Settings) -> Manners:

@@ -23,6 +23,7 @@ import pytest
 from soup.app import Soup, build
 from soup.prepare import prepare
 from soup.settings import Settings
+from tests.databases import KIND, free_port
 
 pytest.register_assert_rewrite("tests.contract")
 
@@ -86,6 +87,37 @@ class Kitchen:
         return self.settings.blobs_folder / digest[:3] / digest
 
 
+ROOMS = {"cook", "serve", "server"}  # fixtures that start a soup
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database", choices=["sqlite", "postgresql"], default="sqlite", help="what rows are in"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    KIND.name = config.getoption("database")
+
+
+def pytest_unconfigure() -> None:
+    KIND.stack.close()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what starts a soup is run again, and not what is about SQLite's file."""
+    if KIND.name == "sqlite":
+        return
+    again = [
+        item
+        for item in items
+        if (ROOMS & set(getattr(item, "fixturenames", ())) or "whole" in item.path.parts)
+        and item.get_closest_marker("sqlite") is None
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in again])
+    items[:] = again
+
+
 Cook = Callable[..., Any]
 
 
@@ -105,7 +137,8 @@ async def cook(tmp_path: Path, clocks: Time) -> AsyncIterator[Cook]:
             await over.wait()
 
     async def start(**sections: Any) -> Kitchen:
-        settings = Settings.model_validate({"data": tmp_path / "data", **sections})
+        given = {"database": KIND.url(tmp_path / "data")} | sections
+        settings = Settings.model_validate({"data": tmp_path / "data", **given})
         await asyncio.to_thread(prepare, settings)
         soup = build(settings, clock=clocks.utc, monotonic=clocks.steady, dice=Random(7))
         ready = asyncio.Event()
@@ -140,12 +173,6 @@ def bearer(token: str) -> dict[str, str]:
 
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -236,7 +263,12 @@ class Servers:
         port = int(settings.pop("server__port", 0)) or free_port()
         data = data or self.folder / f"data-{self.count}"
         log = self.folder / f"soup-{self.count}.log"
-        given = {"server__port": port, "server__workers": 2, "data": data, **settings}
+        given = {
+            "server__port": port,
+            "server__workers": 2,
+            "data": data,
+            "database": KIND.url(data),
+        } | settings
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SOUP_")}
         environment |= {f"SOUP_{name.upper()}": str(value) for name, value in given.items()}
         with log.open("wb") as written:

@@ -240,6 +240,7 @@ def spoil(server: Server) -> None:
     database.close()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("path", ["/api/blob:list", "/api/blob/{digest}"])
 def test_what_nobody_expected(serve, path) -> None:
     """
@@ -262,6 +263,7 @@ def test_what_nobody_expected(serve, path) -> None:
     assert "ValueError" in line["exception"]
 
 
+@pytest.mark.sqlite
 def test_what_nobody_expected_is_counted(serve) -> None:
     """
     Each such request is one more in the count of errors.

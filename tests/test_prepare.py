@@ -18,7 +18,8 @@ from soup.core.errors import Refused, WrongStore
 from soup.prepare import prepare
 from soup.settings import Settings, Store
 from tests.command import Ended, refusal, soup
-from tests.conftest import bearer, free_port, program
+from tests.conftest import bearer, program
+from tests.databases import free_port
 
 
 @pytest.fixture

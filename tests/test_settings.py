@@ -330,7 +330,7 @@ def test_every_default_may_be_written_down(path, written) -> None:
     "text",
     [
         "database: postgres",
-        "database: postgresql://soup@db/soup",
+        "database: mysql://soup@db/soup",
         "database: 'sqlite://'",
         "server: {url: soup.example}",
         "server: {url: 'ftp://soup.example'}",

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,8 @@ from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Self
 
-from tests.conftest import Server, free_port, program
+from tests.conftest import Server, program
+from tests.databases import KIND, free_port
 
 MIB = 1024 * 1024
 
@@ -116,8 +116,7 @@ def _target(link: Path) -> str:
 
 def rows(server: Server) -> list[str]:
     """The digests the database knows."""
-    with sqlite3.connect(server.data / "soup.db") as database:
-        return [bytes(raw).hex() for (raw,) in database.execute("select digest from blob order by digest")]
+    return [bytes(raw).hex() for (raw,) in KIND.ask(server.data, "select digest from blob order by digest")]
 
 
 def kept(server: Server) -> tuple[list[str], list[str], int]:

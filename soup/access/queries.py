@@ -8,8 +8,8 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.access.model import Kind, Token
-from soup.core.errors import TokenUnknown
 from soup.access.tables import TokenRow
+from soup.core.errors import TokenUnknown
 
 token: Any = TokenRow.__table__  # type: ignore[attr-defined]
 

@@ -16,6 +16,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from soup.blobs.model import Feed
+from soup.core.bell import Bell
 from soup.core.errors import DatabaseDown
 from soup.core.gather import Gather
 
@@ -45,7 +46,7 @@ class Index(Protocol):
         """Hear of what other processes have changed. Called each second."""
 
     def forget(self, raws: Iterable[bytes]) -> None:
-        """Their state has changed in this process."""
+        """This process has changed their state."""
 
     async def start(self) -> None: ...
 
@@ -133,14 +134,18 @@ class Memory:
 
 
 class PostgresIndex:
-    """Few connections, many lookups a query, and a memory of at most `remembered` blobs."""
+    """Few connections, many lookups a query, and a memory of at most `remembered` blobs.
+
+    What another core has changed is heard of within a second, what another worker of this machine has, at
+    once.
+    """
 
     _FIND = "select digest, seq, size, state from blob where digest = any(%s)"
     _FEED = "select epoch, head from feed where id = 1"
     _CHANGED = "select digest, seq from blob where seq > %s order by seq limit 10000"
     _MANY = 10_000
 
-    def __init__(self, url: str, *, seconds: float, remembered: int) -> None:
+    def __init__(self, url: str, bell: Bell, *, seconds: float, remembered: int) -> None:
         # Prepared statements do not survive PgBouncer's transaction mode, and gain little here.
         self._pool = AsyncConnectionPool(
             url,
@@ -150,7 +155,8 @@ class PostgresIndex:
             timeout=seconds,
             open=False,
         )
-        self._seconds = seconds
+        self._bell, self._rung, self._seconds = bell, -1, seconds
+        self._alone = asyncio.Lock()
         self._memory = Memory(remembered)
         self._feed = Feed("", 0)
         self._turn = 0  # grows with everything that is forgotten
@@ -158,10 +164,14 @@ class PostgresIndex:
 
     def peek(self, raw: bytes) -> Found | Ask:
         """See Index."""
+        if self._bell.rung != self._rung:
+            return ASK
         return self._memory.get(raw) or ASK
 
     async def ask(self, raw: bytes) -> Found | None:
         """See Index."""
+        if self._bell.rung != self._rung:
+            await self.refresh()
         return await self._asked.ask(raw)
 
     async def _find(self, raws: Sequence[bytes]) -> Sequence[Found | None]:
@@ -183,6 +193,12 @@ class PostgresIndex:
 
     async def refresh(self) -> None:
         """See Index. What changed since the last time is forgotten; the next to ask for it learns it anew."""
+        async with self._alone:
+            rung = self._bell.rung
+            await self._hear()
+            self._rung = rung
+
+    async def _hear(self) -> None:
         feed = await self.feed()
         if feed.epoch != self._feed.epoch or feed.head < self._feed.head:
             self._turn += 1
@@ -191,12 +207,18 @@ class PostgresIndex:
             heard = self._feed.head
             while heard < feed.head:
                 rows = await self._query(self._CHANGED, [heard])
-                self.forget(bytes(raw) for raw, _ in rows)
+                self._drop(bytes(raw) for raw, _ in rows)
                 heard = rows[-1][1] if len(rows) == self._MANY else feed.head
         self._feed = feed
 
     def forget(self, raws: Iterable[bytes]) -> None:
         """See Index."""
+        changed = list(raws)
+        if changed:
+            self._drop(changed)
+            self._bell.ring()
+
+    def _drop(self, raws: Iterable[bytes]) -> None:
         self._turn += 1
         for raw in raws:
             self._memory.drop(raw)

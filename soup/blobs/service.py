@@ -70,7 +70,9 @@ class Blobs:
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
-        self._arrivals: Gather[_Arrival, bool] = Gather(self._commit, pause=0.005, most=GROUP, limit=2 * database.seconds)
+        self._arrivals: Gather[_Arrival, bool] = Gather(
+            self._commit, pause=0.005, most=GROUP, limit=2 * database.seconds
+        )
 
     async def start(self) -> None:
         """Find out which store this is, and which history. Raises DatabaseDown."""
@@ -150,8 +152,8 @@ class Blobs:
     async def _commit(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
         """Write down what arrived together.
 
-        A digest that another core adds meanwhile is known at the next try, and a database that another process
-        writes to is free by then: these bytes have come all the way and are on disk.
+        A digest that another core adds meanwhile is known at the next try, and a database that another
+        process writes to may be free by then: these bytes have come all the way and are on disk.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._database.seconds
@@ -204,7 +206,7 @@ class Blobs:
         return found
 
     async def listed(self, after: Digest | None, limit: int, state: State) -> tuple[Feed, list[Facts]]:
-        """Up to `limit` blobs of a state, in digest order, from behind `after`; and the feed at that moment."""
+        """Up to `limit` blobs of a state, in digest order, from behind `after`; and the feed of then."""
         async with self._database.reading() as session:
             return await queries.history(session), await queries.listed(session, after, limit, state)
 

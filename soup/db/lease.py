@@ -56,7 +56,7 @@ class Lease:
     def __init__(self, database: Database, name: str, *, seconds: float, monotonic: Steady = steady) -> None:
         self._database, self._name, self._length = database, name, timedelta(seconds=seconds)
         self._steady = monotonic
-        self._me = secrets.token_hex(8)
+        self.me = secrets.token_hex(8)
         self._held: Held | None = None
         self._ends = 0.0
 
@@ -64,6 +64,14 @@ class Lease:
     def held(self) -> Held | None:
         """What this process holds now, by its own steady clock."""
         return self._held if self._steady() < self._ends else None
+
+    async def borrowed(self) -> Held:
+        """The lease of whoever has it: for one run at the command line. Raises LeaseLost where nobody has."""
+        async with self._database.reading() as session:
+            epoch = (await session.execute(select(lease.c.epoch).where(lease.c.name == self._name))).scalar()
+        if epoch is None:
+            raise LeaseLost("no soup has run on this database yet")
+        return Held(self._name, epoch)
 
     async def renew(self) -> Held | None:
         """Take the lease if it is free, keep it if it is ours. None when another process has it."""
@@ -84,11 +92,11 @@ class Lease:
         # An end further ahead than a lease is long was written by a clock that ran ahead: it binds nobody
         # (D18).
         free = row.until <= now or row.until > now + self._length
-        if row.holder != self._me and not free:
+        if row.holder != self.me and not free:
             return None
-        if row.holder != self._me:
+        if row.holder != self.me:
             row.epoch += 1
-        row.holder, row.until = self._me, now + self._length
+        row.holder, row.until = self.me, now + self._length
         return Held(self._name, row.epoch)
 
     async def release(self) -> None:
@@ -98,7 +106,7 @@ class Lease:
         async with self._database.begin() as work:
             await work.session.execute(
                 update(lease)
-                .where(lease.c.name == self._name, lease.c.holder == self._me)
+                .where(lease.c.name == self._name, lease.c.holder == self.me)
                 .values(until=await self._database.now(work.session))
             )
         self._held, self._ends = None, 0.0

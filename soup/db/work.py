@@ -17,8 +17,8 @@ from soup.core.clock import Clock, utc_now
 from soup.core.errors import DatabaseDown
 from soup.db.engines import engines, parsed
 
-# The longest that any transaction may take: who waits for a server is to hear within 5 s that it is down; a disk
-# that takes its time is waited for, because what it is asked to keep has come all the way.
+# The longest that any transaction may take: who waits for a server is to hear within 5 s that it is down; a
+# disk that takes its time is waited for, because what it is asked to keep has come all the way.
 SERVER_SECONDS, DISK_SECONDS = 4.5, 60.0
 PATIENCE = 5.0
 

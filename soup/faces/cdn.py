@@ -22,7 +22,7 @@ Json = dict[str, Any]
 Asked = Request[Any, Any, Any]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Weight = Annotated[int, Meta(ge=1, le=1000)]
-LARGEST_ID = (1 << 63) - 1
+LARGEST_ID = (1 << 31) - 1
 
 
 class NewMirror(Struct, forbid_unknown_fields=True):

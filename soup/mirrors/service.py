@@ -55,7 +55,9 @@ class Mirrors:
     def __init__(self, database: Database, live: Live, bell: Bell, issue: Issue, *, dice: Random) -> None:
         self._database, self._live, self._bell, self._issue = database, live, bell, issue
         self._dice = dice.random
-        self._reports: Gather[_Heard, bool] = Gather(self._write, pause=0.1, most=REPORTS, limit=database.seconds)
+        self._reports: Gather[_Heard, bool] = Gather(
+            self._write, pause=0.1, most=REPORTS, limit=database.seconds
+        )
 
     @property
     def stale(self) -> bool:

@@ -1,7 +1,8 @@
 """The clock of the jobs: APScheduler, under a lease."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
 from typing import Any
 
@@ -10,20 +11,24 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from soup import metrics
 from soup.core.beat import PATIENCE, beat
+from soup.core.clock import utc_now
 from soup.core.errors import SoupError
 from soup.db.lease import Held, Lease
+from soup.jobs.model import Run
 from soup.runner.table import Job
 
 log = structlog.get_logger(__name__)
+
+Record = Callable[[Run], Awaitable[None]]
 
 LONGEST = 3600.0  # seconds for one run of a job
 
 
 class Runner:
-    """Runs the jobs while this process holds the lease."""
+    """Runs the jobs while this process holds the lease, and has each run written down."""
 
-    def __init__(self, lease: Lease, jobs: Sequence[Job], *, seconds: float) -> None:
-        self._lease, self._jobs, self._seconds = lease, jobs, seconds
+    def __init__(self, lease: Lease, jobs: Sequence[Job], record: Record, *, seconds: float) -> None:
+        self._lease, self._jobs, self._record, self._seconds = lease, jobs, record, seconds
         self._scheduler: Any = None
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -76,25 +81,40 @@ class Runner:
         await asyncio.shield(run)
 
     async def _run(self, job: Job, held: Held) -> None:
+        began, started = time.monotonic(), utc_now()
+        result = await self._result(job, held)
+        run = Run(job.name, started, round(time.monotonic() - began, 3), self._lease.me, result)
+        try:
+            await self._record(run)
+        except SoupError as error:
+            log.warning("job.unrecorded", job=job.name, result=result, reason=str(error))
+
+    async def _result(self, job: Job, held: Held) -> str:
         try:
             async with asyncio.timeout(LONGEST):
                 done = await job.run(held)
         except (SoupError, TimeoutError) as error:
             log.warning("job.failed", job=job.name, reason=str(error))
             metrics.JOB_RUNS.labels(job.name, "failed").inc()
-        except Exception:
+            return f"failed: {error}"
+        except Exception as error:
             log.exception("job.failed", job=job.name)
             metrics.JOB_RUNS.labels(job.name, "failed").inc()
-        else:
-            metrics.JOB_RUNS.labels(job.name, "done").inc()
-            if done:
-                log.info("job.done", job=job.name, count=done)
+            return f"failed: {error!r}"
+        metrics.JOB_RUNS.labels(job.name, "done").inc()
+        if done:
+            log.info("job.done", job=job.name, count=done)
+        return f"done: {done}"
+
+    async def settle(self) -> None:
+        """Wait for what is running."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=PATIENCE)
 
     async def close(self) -> None:
         """Let what runs come to its end, and another process have the lease at once."""
         self._stop()
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=PATIENCE)
+        await self.settle()
         try:
             await self._lease.release()
         except SoupError as error:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from soup.blobs.index import Ask
 from soup.blobs.model import Kept
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob, State
@@ -39,9 +40,12 @@ async def keep(blobs: Blobs, data: bytes, wanted: Digest | None = None) -> Kept:
     return await blobs.keep(body(data), wanted)
 
 
-def state(blobs: Blobs, data: bytes) -> State | None:
+async def state(blobs: Blobs, data: bytes) -> State | None:
     """What the read path says of a blob."""
-    found = blobs.find(Digest.of(data).raw)
+    raw = Digest.of(data).raw
+    found = blobs.peek(raw)
+    if isinstance(found, Ask):
+        found = await blobs.ask(raw)
     return State(found[2]) if found else None
 
 

@@ -28,9 +28,9 @@ async def test_a_minute_later(kitchen: Kitchen, blobs: Blobs, held: Held, clocks
 
     assert 1 == await blobs.sweep(held)
     assert {} == on_disk(kitchen)
-    assert State.GONE is state(blobs, b"leek")
+    assert State.GONE is (await state(blobs, b"leek"))
     assert 0 == await blobs.sweep(held)
-    assert 2 == blobs.feed().head
+    assert 2 == (await blobs.feed()).head
 
 
 async def test_the_setting(cook: Cook, clocks: Time) -> None:
@@ -207,7 +207,7 @@ async def test_sent_while_it_is_swept(kitchen: Kitchen, blobs: Blobs, held: Held
         assert (await upload).new
 
     assert {f"{LEEK[:3]}/{LEEK}": b"leek"} == on_disk(kitchen)
-    assert State.PRESENT is state(blobs, b"leek")
+    assert State.PRESENT is (await state(blobs, b"leek"))
 
 
 async def test_uploads_and_sweeps_at_once(cook: Cook, clocks: Time) -> None:

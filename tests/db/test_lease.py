@@ -15,22 +15,22 @@ from tests.conftest import Time
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path, clocks: Time) -> AsyncIterator[Database]:
     url = f"sqlite:///{tmp_path / 'soup.db'}"
     migrate(url)
-    database = Database(url)
+    database = Database(url, clock=clocks.utc)
     yield database
     await database.close()
 
 
 @pytest.fixture
 def one(database: Database, clocks: Time) -> Lease:
-    return Lease(database, "jobs", seconds=10, clock=clocks.utc, monotonic=clocks.steady)
+    return Lease(database, "jobs", seconds=10, monotonic=clocks.steady)
 
 
 @pytest.fixture
 def other(database: Database, clocks: Time) -> Lease:
-    return Lease(database, "jobs", seconds=10, clock=clocks.utc, monotonic=clocks.steady)
+    return Lease(database, "jobs", seconds=10, monotonic=clocks.steady)
 
 
 async def row(database: Database) -> Any:
@@ -183,7 +183,7 @@ async def test_leases_of_other_names(one: Lease, database: Database, clocks: Tim
     A lease is one name: holding it says nothing of another.
     """
     await one.renew()
-    another = Lease(database, "other", seconds=10, clock=clocks.utc, monotonic=clocks.steady)
+    another = Lease(database, "other", seconds=10, monotonic=clocks.steady)
 
     assert Held("other", 1) == await another.renew()
     assert Held("jobs", 1) == await one.renew()

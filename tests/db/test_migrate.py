@@ -272,7 +272,9 @@ def test_an_empty_file(url, file) -> None:
     assert "blob" in tables(file)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "postgresql://db/soup", "minestrone", "sqlite:///"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "mysql://db/soup", "postgresql://db", "minestrone", "sqlite:///"]
+)
 def test_a_url_that_is_none(url) -> None:
     """
     A database soup does not know, or one in memory, is refused with an example of a good one.

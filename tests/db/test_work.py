@@ -237,7 +237,7 @@ async def test_another_process_writes_for_too_long(url, held) -> None:
     impatient = Database(url, patience=0.3)
     began = asyncio.get_running_loop().time()
 
-    with pytest.raises(DatabaseDown, match="the database refuses: database is locked"):
+    with pytest.raises(DatabaseDown, match="another process is writing: database is locked"):
         async with impatient.begin() as work:
             await write(work, 7)
 
@@ -311,6 +311,6 @@ def test_a_url_with_a_password() -> None:
     What is said of a URL that is refused does not show its password.
     """
     with pytest.raises(Refused) as refused:
-        parsed("postgresql://cook:saffron@db/soup")
+        parsed("mysql://cook:saffron@db/soup")
 
     assert "saffron" not in str(refused.value)

@@ -1,11 +1,11 @@
 """Mirrors as an administrator sees and changes them."""
 
-import sqlite3
 from typing import Any
 
 import pytest
 
 from tests.conftest import Cook, Kitchen, Time, bearer
+from tests.databases import KIND
 from tests.mirrors.test_model import BAD, GOOD
 
 ABSURD = ["0", "-1", "99", str(2**63 - 1), str(2**63), str(2**70), "9" * 300, "abc", "1.5", "1e0", "%00"]
@@ -308,11 +308,10 @@ async def test_why(kitchen: Kitchen, clocks: Time) -> None:
     await kitchen.mirror("drained.example", drained=True)
     await kitchen.report(await kitchen.mirror("leaving.example"), status=1, leaving=True)
     await kitchen.report(await kitchen.mirror("behind.example"), status=1, synced_to=5, epoch="another")
-    doubted = await kitchen.mirror("doubted.example")
-    with sqlite3.connect(kitchen.settings.data / "soup.db") as database:
-        doubt = "update mirror set doubt_reason = 'wrong bytes', doubt_since = created_at where id = ?"
-        database.execute(doubt, [doubted["id"]])
-    database.close()
+    await kitchen.mirror("doubted.example")
+    doubt = "update mirror set doubt_reason = 'wrong bytes', doubt_since = created_at "
+    doubt += "where id = (select max(id) from mirror)"
+    KIND.ask(kitchen.settings.data, doubt)
 
     listed = await kitchen.listed()
     silent = listed.pop("silent.example")["why"]

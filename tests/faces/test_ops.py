@@ -94,6 +94,7 @@ async def test_the_store_is_gone(kitchen) -> None:
     assert 200 == (await kitchen.anyone.get("/readyz")).status_code
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", ["gone", "replaced", "spoilt"])
 def test_the_database_is_unusable(serve, how) -> None:
     """

@@ -26,11 +26,11 @@ class Table:
     down: bool = False
     reads: int = 0
 
-    async def load(self, only: Iterable[int] | None) -> Sequence[Mirror]:
+    async def load(self, only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
         self.reads += 1
         if self.down:
             raise DatabaseDown("the disk is gone")
-        return [one for id, one in self.rows.items() if only is None or id in only]
+        return [one for id, one in self.rows.items() if only is None or id in only], self.clocks.now
 
     def report(self, id: int, status: int = 1, at: datetime | None = None) -> None:
         terms = Terms(Fqdn(f"m{id}.example"), "https", 443)
@@ -51,7 +51,7 @@ def bell() -> Bell:
 
 @pytest.fixture
 def live(table: Table, bell: Bell, clocks: Time) -> Live:
-    return Live(table.load, bell, Rules(), lambda: "history", clock=clocks.utc, monotonic=clocks.steady)
+    return Live(table.load, bell, Rules(), lambda: "history", monotonic=clocks.steady)
 
 
 def chosen(live: Live) -> int | None:

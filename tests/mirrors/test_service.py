@@ -179,6 +179,7 @@ async def test_reports_that_come_late(kitchen: Kitchen, clocks: Time) -> None:
     assert {307} == codes
 
 
+@pytest.mark.sqlite
 @pytest.mark.row("S14", "S19")
 async def test_a_database_that_is_busy(kitchen: Kitchen, clocks: Time) -> None:
     """
@@ -337,4 +338,4 @@ async def test_who_has_a_blob(kitchen: Kitchen) -> None:
     lacking = await kitchen.mirror("c.example")
     await kitchen.report(lacking, status=1, lacking=[digest])
 
-    assert ["a.example"] == [m.terms.fqdn for m in kitchen.soup.mirrors.holders(digest, 1, 4)]
+    assert ["a.example"] == [m.terms.fqdn for m in await kitchen.soup.mirrors.holders(digest, 1, 4)]

@@ -12,16 +12,17 @@ from soup.core.errors import DatabaseDown
 from soup.db.lease import Held, Lease
 from soup.db.migrate import migrate
 from soup.db.work import Database
+from soup.jobs.service import Runs
 from soup.runner.clock import Runner
 from soup.runner.table import Job
 from tests.conftest import Cook, Time
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
+async def database(tmp_path: Path, clocks: Time) -> AsyncIterator[Database]:
     url = f"sqlite:///{tmp_path / 'soup.db'}"
     migrate(url)
-    database = Database(url)
+    database = Database(url, clock=clocks.utc)
     yield database
     await database.close()
 
@@ -30,11 +31,13 @@ class Bench:
     """A runner with one job, which writes down under which lease it ran."""
 
     def __init__(self, database: Database, clocks: Time, fails: BaseException | None = None) -> None:
-        self.lease = Lease(database, "jobs", seconds=10, clock=clocks.utc, monotonic=clocks.steady)
+        self.lease = Lease(database, "jobs", seconds=10, monotonic=clocks.steady)
         self.ran: list[Held] = []
         self.fails = fails
         # The runner asks for its lease every third of these, in real seconds.
-        self.runner = Runner(self.lease, [Job("soup.stir", 0.02, self.stir)], seconds=0.06)
+        self.runner = Runner(
+            self.lease, [Job("soup.stir", 0.02, self.stir)], Runs(database).record, seconds=0.06
+        )
 
     async def stir(self, held: Held) -> int:
         self.ran.append(held)
@@ -51,6 +54,7 @@ class Bench:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            await self.runner.settle()
 
     async def runs(self, more: int = 3) -> None:
         """Wait until the job has run a few times more."""

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.command import refusal, soup
-from tests.conftest import Server, free_port
+from tests.conftest import Server
+from tests.databases import free_port
 
 LARGE = 48 * 1024 * 1024  # more than the buffers between soup and a client that does not read
 

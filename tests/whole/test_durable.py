@@ -148,6 +148,7 @@ def in_order(found: list[Call], data: bytes, status: int) -> Call:
     return named
 
 
+@pytest.mark.sqlite
 def test_a_new_blob(sent: Sent) -> None:
     """
     Bytes, fsync of the file, its name, fsync of the folder, commit of the row, and only then 201; a folder
@@ -162,6 +163,7 @@ def test_a_new_blob(sent: Sent) -> None:
     assert one(found, "fsync", "/blobs>", after=made).ended < named.began
 
 
+@pytest.mark.sqlite
 def test_a_folder_that_is_there(sent: Sent) -> None:
     """
     A second blob in a folder is as durable as the first.
@@ -173,6 +175,7 @@ def test_a_folder_that_is_there(sent: Sent) -> None:
     in_order(sent(second, 201), second, 201)
 
 
+@pytest.mark.sqlite
 def test_a_blob_that_is_here(sent: Sent) -> None:
     """
     A second upload replaces the file, and is answered 200 when the new file is as durable as the old one was.
@@ -185,6 +188,7 @@ def test_a_blob_that_is_here(sent: Sent) -> None:
     assert "rename" in named.name
 
 
+@pytest.mark.sqlite
 def test_a_blob_that_comes_back(alone: Server, sent: Sent) -> None:
     """
     A gone blob that is sent again is as durable as a new one.

@@ -23,7 +23,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Server, Servers, bearer, free_port, program, sha256
+from tests.conftest import Server, Servers, bearer, program, sha256
+from tests.databases import free_port
 from tests.wire import listens, until, web_server, wire
 from tests.workers import each_worker
 
@@ -168,6 +169,7 @@ def test_rotation_on_both_workers(server: Server) -> None:
         assert [404, 404] == reported(new)
 
 
+@pytest.mark.sqlite
 @pytest.mark.row("S19")
 def test_a_database_that_is_busy_for_eight_seconds(server: Server) -> None:
     """
