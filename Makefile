@@ -31,9 +31,10 @@ help: ## list the targets
 run: .venv/installed ## set up what is missing and serve on port 8080
 	@exec .venv/bin/soup serve
 
-test: .venv/installed-dev ## set up what tests need, run the linters, then every test
+test: .venv/installed-dev ## set up what tests need, run the linters, then every test on both databases
 	tests/setup-system
 	$(LINT)
+	.venv/bin/pytest --database postgresql
 	.venv/bin/pytest
 
 lint: .venv/installed-dev ## ruff and mypy alone
@@ -52,7 +53,7 @@ lock: ## write the two lock files anew from pyproject.toml (the one target that 
 	$(COMPILE) -o requirements.lock
 
 bench-quick: .venv/installed-dev ## redirects and misses a second, as a ratio to nginx
-	tests/setup-system nginx
+	tests/setup-system nginx wrk
 	.venv/bin/python -m bench.quick
 
 soak: .venv/installed-dev ## 200 uploads at once, 20 GiB in all, with an eye on memory
