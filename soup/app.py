@@ -61,8 +61,9 @@ def build(
 ) -> Soup:
     """Put soup together. The data folder is prepared already: see `prepare`."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
-    bell, disk, database = Bell(runtime), Disk(), Database(settings.database_url, clock=clock)
-    index = _index(database, Bell(runtime, "blobs"))
+    bell, gong = Bell(runtime), Bell(runtime, "blobs")
+    disk, database = Disk(), Database(settings.database_url, clock=clock)
+    index = _index(database, gong)
     store = LocalStore(disk, settings.blobs_folder)
     spool = Spool(
         disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
@@ -122,6 +123,7 @@ def build(
         await index.close()
         disk.close()
         bell.close()
+        gong.close()
 
     face = Face(blobs, mirrors, doors, ready, _manners(settings), [lifespan])
     return Soup(face, blobs, mirrors, access, runner)

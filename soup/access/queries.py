@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import column, delete, func, insert, or_, select, table, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.access.model import Kind, Token
@@ -12,6 +12,7 @@ from soup.access.tables import TokenRow
 from soup.core.errors import TokenUnknown
 
 token: Any = TokenRow.__table__  # type: ignore[attr-defined]
+mirror = table("mirror", column("id"))  # what tokens refer to
 
 
 async def good(session: AsyncSession, now: datetime, hash: bytes | None = None) -> dict[bytes, Token]:
@@ -38,6 +39,11 @@ async def add(
     """A new token."""
     row = {"kind": kind, "hash": hash, "created_at": now, "mirror_id": mirror_id, "expires_at": until}
     await session.execute(insert(token).values(row))
+
+
+async def has_mirror(session: AsyncSession, id: int) -> bool:
+    """Whether there is a mirror for a token to refer to."""
+    return (await session.execute(select(mirror.c.id).where(mirror.c.id == id))).scalar() is not None
 
 
 async def limit(session: AsyncSession, mirror_id: int, until: datetime) -> None:

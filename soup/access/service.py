@@ -8,7 +8,7 @@ from soup.access import queries
 from soup.access.model import Kind, Token
 from soup.core.bell import Bell
 from soup.core.clock import Clock, utc_now
-from soup.core.errors import Unauthenticated
+from soup.core.errors import MirrorUnknown, Unauthenticated
 from soup.db.work import Database, Work
 
 OVERLAP = timedelta(hours=24)  # for which a rotated token lives on, unless the new one is used before
@@ -80,8 +80,10 @@ class Access:
         return secret
 
     async def new(self, kind: Kind, mirror_id: int | None, lasting: timedelta | None) -> str:
-        """A new token, which is shown this once. Raises Invalid for a mirror that is not there."""
+        """A new token, which is shown this once. Raises MirrorUnknown for a mirror that is not there."""
         async with self._database.begin() as work:
+            if mirror_id is not None and not await queries.has_mirror(work.session, mirror_id):
+                raise MirrorUnknown(f"no mirror {mirror_id}")
             until = None if lasting is None else self._clock() + lasting
             secret = await self.issue(work, kind, mirror_id, until)
             work.after(self._changed)

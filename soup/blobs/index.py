@@ -17,8 +17,10 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from soup.blobs.model import Feed
 from soup.core.bell import Bell
+from soup.core.blob import State
 from soup.core.errors import DatabaseDown
 from soup.core.gather import Gather
+from soup.core.limit import Limit
 
 Found = tuple[int, int, int]  # seq, size and state of a digest
 
@@ -153,6 +155,7 @@ class PostgresIndex:
             min_size=1,
             max_size=3,
             timeout=seconds,
+            reconnect_timeout=1,  # left to itself it waits twice as long after each try, for minutes
             open=False,
         )
         self._bell, self._rung, self._seconds = bell, -1, seconds
@@ -181,7 +184,8 @@ class PostgresIndex:
         if turn == self._turn:
             # Otherwise something changed meanwhile, and these rows may have been read before it did.
             for raw, row in found.items():
-                self._memory.put(raw, row)
+                if row[2] == State.PRESENT:  # what is gone another core may bring back at any moment
+                    self._memory.put(raw, row)
         return [found.get(raw) for raw in raws]
 
     async def feed(self) -> Feed:
@@ -225,7 +229,7 @@ class PostgresIndex:
 
     async def _query(self, statement: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
-            async with asyncio.timeout(self._seconds), self._pool.connection() as connection:
+            async with Limit(self._seconds), self._pool.connection() as connection:
                 cursor = await connection.execute(statement, arguments, binary=True)
                 return await cursor.fetchall()
         except (TimeoutError, PoolTimeout) as error:

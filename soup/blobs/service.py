@@ -222,6 +222,7 @@ class Blobs:
             found = await self._changes(after, epoch, limit)
             if found.changes or loop.time() >= until:
                 return found
+            after, epoch = found.next, found.feed.epoch  # head may reach a cursor that was above it
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await moved.wait()

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import rich_click as click
 
+from soup.cli.config import CONFIG, load
+
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML); else SOUP_CONFIG.")
+@CONFIG
 def check(config: Path | None) -> None:
     """Check the settings and say every fault at once.
 
     Exit status 1 if there is any. Nothing is started or made.
     """
-    from soup.settings import Settings, unknown
+    from soup.settings import unknown
 
-    settings = Settings.load(os.environ, config)
+    settings = load(config)
     for name in unknown(os.environ):
         click.echo(f"soup: {name} is in the environment and means nothing to soup", err=True)
     click.echo(f"The settings are good: data in {settings.data.absolute()}, port {settings.server.port}.")

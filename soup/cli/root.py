@@ -6,6 +6,8 @@ from importlib.metadata import version
 import rich_click as click
 
 from soup.cli.check import check
+from soup.cli.job import job
+from soup.cli.migrate import migrate
 from soup.cli.serve import serve
 from soup.cli.token import token
 from soup.core.errors import SoupError
@@ -19,7 +21,9 @@ def soup() -> None:
 
 soup.add_command(serve)
 soup.add_command(check)
+soup.add_command(migrate)
 soup.add_command(token)
+soup.add_command(job)
 
 
 def main() -> None:

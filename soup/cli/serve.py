@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
+from soup.cli.config import CONFIG, load
+
 if TYPE_CHECKING:
     from soup.prepare import Prepared
     from soup.settings import Settings
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (YAML); else SOUP_CONFIG.")
+@CONFIG
 def serve(config: Path | None) -> None:
     """Serve blobs until told to stop.
 
     Without any settings: on port 8080 of this machine, with everything in ./soup-data.
     """
     from soup.serve import parent
-    from soup.settings import FILE, Settings
+    from soup.settings import FILE
 
-    settings = Settings.load(os.environ, config)
+    settings = load(config)
     if config is not None:
         os.environ[FILE] = str(config.absolute())  # for the workers
     with parent.runtime():

@@ -1,7 +1,5 @@
 """`soup token`: make, list and revoke tokens, at the machine and not over the network."""
 
-import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,14 +7,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import rich_click as click
 
+from soup.cli import columns
+from soup.cli.config import CONFIG, load, on_database
+
 if TYPE_CHECKING:
     from soup.access.service import Access
 
 T = TypeVar("T")
 
-CONFIG = click.option(
-    "--config", type=click.Path(path_type=Path), help="Settings file (YAML); else SOUP_CONFIG."
-)
+LONGEST = 36_500  # days
+ID = click.IntRange(1, 2**31 - 1)
 
 
 @click.group()
@@ -29,10 +29,8 @@ def token() -> None:
 
 @token.command()
 @click.argument("kind", type=click.Choice(["admin", "write", "read", "mirror", "join"]))
-@click.option("--mirror", type=int, help="The id of the mirror, for a token of kind mirror.")
-@click.option(
-    "--days", type=click.FloatRange(0, min_open=True), help="Days it works; without it, until revoked."
-)
+@click.option("--mirror", type=ID, help="The id of the mirror, for a token of kind mirror.")
+@click.option("--days", type=float, help=f"Days it works, at most {LONGEST}; without it, until revoked.")
 @CONFIG
 def new(kind: str, mirror: int | None, days: float | None, config: Path | None) -> None:
     """Make a token and print it: this once, and nowhere else."""
@@ -40,6 +38,8 @@ def new(kind: str, mirror: int | None, days: float | None, config: Path | None) 
 
     if (kind == "mirror") != (mirror is not None):
         raise click.UsageError("a token of kind mirror, and no other, needs --mirror")
+    if days is not None and not 0 < days <= LONGEST:  # so that it is said of nan as well
+        raise click.UsageError(f"--days must be more than 0 and at most {LONGEST}")
     lasting = None if days is None else timedelta(days=days)
     click.echo(_with(config, lambda access: access.new(Kind(kind), mirror, lasting)))
 
@@ -62,13 +62,11 @@ def every(config: Path | None) -> None:
         )
         for one in _with(config, lambda access: access.every())
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    columns.show(rows)
 
 
 @token.command()
-@click.argument("id", type=int)
+@click.argument("id", type=ID)
 @CONFIG
 def revoke(id: int, config: Path | None) -> None:
     """Revoke a token. It stops working within a second, everywhere."""
@@ -79,16 +77,5 @@ def revoke(id: int, config: Path | None) -> None:
 def _with(config: Path | None, act: "Callable[[Access], Awaitable[T]]") -> T:
     from soup.access.service import Access
     from soup.core.bell import Bell
-    from soup.db.work import Database
-    from soup.settings import Settings
 
-    settings = Settings.load(os.environ, config)
-
-    async def run() -> T:
-        database = Database(settings.database_url)
-        try:
-            return await act(Access(database, Bell()))
-        finally:
-            await database.close()
-
-    return asyncio.run(run())
+    return on_database(load(config), lambda database: act(Access(database, Bell())))

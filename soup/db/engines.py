@@ -27,9 +27,9 @@ def parsed(url: str) -> URL:
         found = make_url(re.sub("^postgres:", "postgresql:", url))
         driver = DRIVERS[found.get_backend_name()]
     except (ArgumentError, KeyError, ValueError) as error:
-        raise Refused(f"database: no URL of a database soup knows: {KNOWN}") from error
+        raise Refused(f"no URL of a database soup knows: {KNOWN}") from error
     if not found.database:
-        raise Refused(f"database: the URL names no database: {KNOWN}")
+        raise Refused(f"the URL names no database: {KNOWN}")
     return found.set(drivername=driver)
 
 

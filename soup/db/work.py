@@ -1,6 +1,5 @@
 """The unit of work."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from soup.core.clock import Clock, utc_now
 from soup.core.errors import DatabaseDown
+from soup.core.limit import Limit
 from soup.db.engines import engines, parsed
 
 # The longest that any transaction may take: who waits for a server is to hear within 5 s that it is down; a
@@ -71,7 +71,7 @@ class Database:
     async def begin(self) -> AsyncIterator[Work]:
         """A transaction that may write. It is committed when the block ends, and undone when it raises."""
         with translated():
-            async with asyncio.timeout(self.seconds), self._writing.begin() as session:
+            async with Limit(self.seconds), self._writing.begin() as session:
                 work = Work(session)
                 yield work
         for act in work.acts:
@@ -81,7 +81,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A transaction that sees one state of everything and writes nothing."""
         with translated():
-            async with asyncio.timeout(self.seconds), self._reading.begin() as session:
+            async with Limit(self.seconds), self._reading.begin() as session:
                 yield session
 
     async def close(self) -> None:

@@ -13,3 +13,8 @@ class Run:
     seconds: float
     holder: str
     result: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it came to nothing."""
+        return self.result.startswith("failed")

@@ -28,16 +28,28 @@ class Runner:
     """Runs the jobs while this process holds the lease, and has each run written down."""
 
     def __init__(self, lease: Lease, jobs: Sequence[Job], record: Record, *, seconds: float) -> None:
-        self._lease, self._jobs, self._record, self._seconds = lease, jobs, record, seconds
+        self.jobs = {job.name: job for job in jobs}
+        self._lease, self._record, self._seconds = lease, record, seconds
+        self._aside = False
         self._scheduler: Any = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Run]] = set()
 
     async def run(self, over: asyncio.Event | None = None) -> None:
         """Try for the lease, for ever; three tries fit into one, so that a slow database does not cost it."""
+        if self._aside:
+            return
         try:
             await beat(self._try, self._seconds / 3, over or asyncio.Event())
         finally:
             self._stop()
+
+    def stand_aside(self) -> None:
+        """Leave the lease to others: `run` is to do nothing."""
+        self._aside = True
+
+    async def once(self, name: str) -> Run:
+        """Run one job now, under the lease of whoever has it. Raises LeaseLost where nobody ever had."""
+        return await self._run(self.jobs[name], await self._lease.borrowed())
 
     async def _try(self) -> None:
         try:
@@ -51,9 +63,9 @@ class Runner:
             self._stop()
 
     def _start(self) -> None:
-        log.info("jobs.here", jobs=[job.name for job in self._jobs])
+        log.info("jobs.here", jobs=[*self.jobs])
         self._scheduler = AsyncIOScheduler(timezone=UTC)
-        for job in self._jobs:
+        for job in self.jobs.values():
             self._scheduler.add_job(
                 self._once,
                 "interval",
@@ -80,7 +92,7 @@ class Runner:
         run.add_done_callback(self._under_way.discard)
         await asyncio.shield(run)
 
-    async def _run(self, job: Job, held: Held) -> None:
+    async def _run(self, job: Job, held: Held) -> Run:
         began, started = time.monotonic(), utc_now()
         result = await self._result(job, held)
         run = Run(job.name, started, round(time.monotonic() - began, 3), self._lease.me, result)
@@ -88,6 +100,7 @@ class Runner:
             await self._record(run)
         except SoupError as error:
             log.warning("job.unrecorded", job=job.name, result=result, reason=str(error))
+        return run
 
     async def _result(self, job: Job, held: Held) -> str:
         try:
@@ -96,11 +109,11 @@ class Runner:
         except (SoupError, TimeoutError) as error:
             log.warning("job.failed", job=job.name, reason=str(error))
             metrics.JOB_RUNS.labels(job.name, "failed").inc()
-            return f"failed: {error}"
+            return f"failed: {_line(str(error))}"
         except Exception as error:
             log.exception("job.failed", job=job.name)
             metrics.JOB_RUNS.labels(job.name, "failed").inc()
-            return f"failed: {error!r}"
+            return f"failed: {_line(repr(error))}"
         metrics.JOB_RUNS.labels(job.name, "done").inc()
         if done:
             log.info("job.done", job=job.name, count=done)
@@ -119,3 +132,8 @@ class Runner:
             await self._lease.release()
         except SoupError as error:
             log.warning("lease.kept", reason=str(error))
+
+
+def _line(text: str) -> str:
+    """On one line: databases say more than that."""
+    return " ".join(text.split())

@@ -1,0 +1,40 @@
+"""The settings a verb goes by, and the database they name."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from soup.db.work import Database
+    from soup.settings import Settings
+
+T = TypeVar("T")
+
+CONFIG = click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings file (YAML); else SOUP_CONFIG."
+)
+
+
+def load(config: Path | None) -> "Settings":
+    """The settings of this file, or of the environment."""
+    from soup.settings import Settings
+
+    return Settings.load(os.environ, config)
+
+
+def on_database(settings: "Settings", act: "Callable[[Database], Awaitable[T]]") -> T:
+    """Do something on the database that the settings name."""
+    from soup.db.work import Database
+
+    async def run() -> T:
+        database = Database(settings.database_url)
+        try:
+            return await act(database)
+        finally:
+            await database.close()
+
+    return asyncio.run(run())

@@ -1,0 +1,114 @@
+"""`soup job`: what soup does unasked, and doing it now."""
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import rich_click as click
+
+from soup.cli import columns
+from soup.cli.config import CONFIG, load, on_database
+
+if TYPE_CHECKING:
+    from soup.db.work import Database
+    from soup.jobs.service import Runs
+    from soup.runner.clock import Runner
+    from soup.settings import Settings
+
+T = TypeVar("T")
+
+
+@click.group()
+def job() -> None:
+    """List the jobs, or run one now.
+
+    Needs the database and the folder of blobs that the settings name, beside a soup that runs or without one.
+    """
+
+
+@job.command("ls")
+@CONFIG
+def every(config: Path | None) -> None:
+    """List the jobs: how often each runs, and when, for how long, where and with what result it last did."""
+    from soup.core.clock import text
+
+    async def ask(runner: "Runner", runs: "Runs") -> list[tuple[str, ...]]:
+        last = {run.name: run for run in await runs.last()}
+        rows: list[tuple[str, ...]] = [("job", "every", "last run", "took", "where", "result")]
+        for one in runner.jobs.values():
+            row = (one.name, f"{one.seconds:g} s")
+            run = last.get(one.name)
+            if run is None:
+                rows.append((*row, "never", "-", "-", "-"))
+            else:
+                started = text(run.started_at) or "-"
+                rows.append((*row, started, f"{run.seconds:.3f} s", run.holder, run.result))
+        return rows
+
+    columns.show(_with(config, ask))
+
+
+@job.command()
+@click.argument("name")
+@CONFIG
+def run(name: str, config: Path | None) -> None:
+    """Run a job now, as if its time had come.
+
+    Exit status 1 when it fails.
+    """
+    from soup.core.errors import Refused
+
+    async def act(runner: "Runner", _: "Runs") -> str:
+        if name not in runner.jobs:
+            raise Refused(f"there is no job {name!r}, only {', '.join(runner.jobs)}")
+        done = await runner.once(name)
+        if done.failed:
+            raise Refused(f"{name} {done.result}")
+        return done.result
+
+    click.echo(f"{name} {_with(config, act)}")
+
+
+def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") -> T:
+    """Act in a soup that is whole but for two things: it does not listen, and leaves the lease to others."""
+    from soup import logs
+    from soup.app import build
+    from soup.core.errors import Refused, SoupError
+    from soup.jobs.service import Runs
+
+    settings = load(config)
+    logs.set_up(settings.log.format, settings.log.level)
+
+    async def within(database: "Database") -> T:
+        await _recognise(settings, database)
+        try:
+            soup = build(settings)
+        except (OSError, sqlite3.Error) as error:
+            raise Refused(f"the data of soup cannot be opened: {error}") from error
+        soup.runner.stand_aside()
+        failed: SoupError
+        async with soup.face.framework.lifespan():
+            try:
+                return await act(soup.runner, Runs(database))
+            except SoupError as error:
+                failed = error  # the framework would wrap it in a group
+        raise failed
+
+    return on_database(settings, within)
+
+
+async def _recognise(settings: "Settings", database: "Database") -> None:
+    """Raise Refused unless a soup has run here, with this very folder: jobs remove what is in it (D15)."""
+    from soup.blobs import queries
+    from soup.core.errors import Refused
+    from soup.prepare import STORE
+    from soup.stores import identity
+
+    if database.file is not None and not database.file.exists():
+        raise Refused(f"no soup has run here yet: there is no {database.file}")
+    async with database.reading() as session:
+        known = await queries.store_uuid(session, STORE)
+    if known is None:
+        raise Refused("no soup has run on this database yet")
+    identity.settle(settings.blobs_folder, known)
