@@ -29,8 +29,10 @@ def test_every_fault_at_once(tmp_path) -> None:
 
     assert (1, "") == (ended.returncode, ended.stdout)
     assert [
-        "soup: database: no URL of a database soup knows: "
-        "sqlite:///path/to/soup.db or postgresql://user@host/name",
+        (
+            "soup: database: no URL of a database soup knows: "
+            "sqlite:///path/to/soup.db or postgresql://user@host/name"
+        ),
         "soup: server.prot: no such setting, did you mean server.port?",
         "soup: cdn.redirects: input should be a valid boolean, unable to interpret input, not 5",
         "soup: cdn.silence_seconds: input should be greater than 0, not -1",
