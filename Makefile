@@ -17,25 +17,32 @@ define INSTALL
 @$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
+# What is about rows, and several cores on them, is tested on PostgreSQL too; all of it by test-postgresql.
+ROWS = $(addprefix tests/,access blobs jobs mirrors runner whole/test_cores.py whole/test_feed.py)
+
 define LINT
 .venv/bin/ruff check
 .venv/bin/ruff format --check
 .venv/bin/mypy
 endef
 
-.PHONY: help run test lint rows lock bench-quick soak clean
+.PHONY: help run test test-postgresql lint rows lock bench-quick soak clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 run: .venv/installed ## set up what is missing and serve on port 8080
 	@exec .venv/bin/soup serve
 
-test: .venv/installed-dev ## set up what tests need, run the linters, then every test on both databases
+test: .venv/installed-dev ## set up what tests need, run the linters, then every test, those about rows on both databases
 	tests/setup-system
 	$(LINT)
-	.venv/bin/pytest --database postgresql
+	.venv/bin/pytest --database postgresql $(ROWS)
 	.venv/bin/pytest
+
+test-postgresql: .venv/installed-dev ## every test that starts a soup, on PostgreSQL
+	tests/setup-system
+	.venv/bin/pytest --database postgresql
 
 lint: .venv/installed-dev ## ruff and mypy alone
 	$(LINT)

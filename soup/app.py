@@ -40,6 +40,7 @@ from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
 
 REMEMBERED = 100_000  # blobs a worker keeps in mind, at 300 bytes each, where a lookup is a round trip
+STOPS = {signal.SIGTERM, signal.SIGINT}
 TICK = 1.0  # seconds between looks at what other machines have changed
 
 log = structlog.get_logger(__name__)
@@ -114,6 +115,7 @@ def build(
         await mirrors.refresh()
         await access.refresh()
         loops = [_ticking(act) for act in (blobs.refresh, mirrors.refresh, access.refresh, _with_parent)]
+        asyncio.get_running_loop().call_later(0.1, signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS)
         async with beating(*loops, runner.run):
             yield
         await blobs.idle()
@@ -159,6 +161,9 @@ def _manners(settings: Settings) -> Manners:
 
 def worker() -> Face:
     """The application of one worker process, from the environment its parent has set."""
+    # Granian forgets a signal that comes while a worker is starting, and its parent waits until it kills it:
+    # let the signal wait here, until there is somebody who listens.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     settings = Settings.load(os.environ)
     logs.set_up(settings.log.format, settings.log.level)
     return build(settings).face
