@@ -21,6 +21,8 @@ import httpx
 import pytest
 
 from soup.app import Soup, build
+from soup.db.migrate import migrate
+from soup.db.work import Database
 from soup.prepare import prepare
 from soup.settings import Settings
 from tests.databases import KIND, free_port
@@ -124,6 +126,16 @@ Cook = Callable[..., Any]
 @pytest.fixture
 def clocks() -> Time:
     return Time()
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clocks: Time) -> AsyncIterator[Database]:
+    """An SQLite database of its own, dated by the clock in our hands."""
+    url = f"sqlite:///{tmp_path / 'soup.db'}"
+    migrate(url)
+    database = Database(url, clock=clocks.utc)
+    yield database
+    await database.close()
 
 
 @pytest.fixture

@@ -77,10 +77,6 @@ class Reading:
             raise BlobMissing("its bytes are not in the store", digest=blob.digest)
         return Opened(blob, self._disk, inner=self._store)
 
-    def path(self, blob: Blob) -> Path | None:
-        """Where a web server on this machine finds the file, if the store has files."""
-        return self._store.path(blob.digest) if isinstance(self._store, OnDisk) else None
-
     def _open(self, blob: Blob, path: Path) -> Opened:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -112,10 +111,6 @@ class Blobs:
     async def open(self, blob: Blob) -> Opened:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
         return await self._reading.open(blob)
-
-    def path(self, blob: Blob) -> Path | None:
-        """Where a web server beside soup finds the file of a blob; None where there is no file."""
-        return self._reading.path(blob)
 
     async def expect(self, digest: Digest | None, announced: int | None, *, only_new: bool) -> None:
         """Refuse, before it is sent, an upload that cannot come to anything.

@@ -1,26 +1,14 @@
 """One process at a time holds a lease."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from soup.db.lease import Held, Lease, LeaseLost, lease
-from soup.db.migrate import migrate
 from soup.db.work import Database
 from tests.conftest import Time
-
-
-@pytest.fixture
-async def database(tmp_path: Path, clocks: Time) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'soup.db'}"
-    migrate(url)
-    database = Database(url, clock=clocks.utc)
-    yield database
-    await database.close()
 
 
 @pytest.fixture

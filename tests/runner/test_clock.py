@@ -3,28 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import pytest
 
 from soup import metrics
 from soup.core.errors import DatabaseDown
 from soup.db.lease import Held, Lease
-from soup.db.migrate import migrate
 from soup.db.work import Database
 from soup.jobs.service import Runs
 from soup.runner.clock import Runner
 from soup.runner.table import Job
 from tests.conftest import Cook, Time
-
-
-@pytest.fixture
-async def database(tmp_path: Path, clocks: Time) -> AsyncIterator[Database]:
-    url = f"sqlite:///{tmp_path / 'soup.db'}"
-    migrate(url)
-    database = Database(url, clock=clocks.utc)
-    yield database
-    await database.close()
 
 
 class Bench:

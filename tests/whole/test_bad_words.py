@@ -1,34 +1,14 @@
 """JSON, queries, ids, ranges and methods that cannot be meant: each is a clear 4xx, and changes nothing."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Server, Servers, sha256
-from tests.wire import judge, kept, standing, wire
+from tests.conftest import Server, sha256
+from tests.wire import judge, wire
 
 LEEK = b"leek"
 D = sha256(LEEK)
-
-
-@pytest.fixture(scope="module")
-def soup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that knows one blob and one mirror, whose redirects are off."""
-    servers = Servers(tmp_path_factory.mktemp("soup"))
-    with servers.stack:
-        server = servers(cdn__redirects=False)
-        server.keep(LEEK)
-        server.mirror("m.example")
-        yield server
-
-
-@pytest.fixture
-def unchanged(soup: Server) -> Iterator[None]:
-    """Everything is after the test as it was before."""
-    before = (kept(soup), standing(soup, D))
-    yield
-    assert before == (kept(soup), standing(soup, D))
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
