@@ -2,21 +2,20 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
+from typing import TypeAlias
 
 import structlog
-from litestar import Litestar
 
-from soup import logs
 from soup.access.service import Access
 from soup.blobs.index import Index, PostgresIndex, SqliteIndex
 from soup.blobs.reading import Reading
+from soup.blobs.scrub import Scrub
 from soup.blobs.service import Blobs
 from soup.core.beat import beat, beating
 from soup.core.bell import Bell
@@ -25,7 +24,8 @@ from soup.core.errors import SoupError
 from soup.db.lease import Lease
 from soup.db.work import Database
 from soup.faces.auth import Doors
-from soup.faces.core import Face, Manners
+from soup.faces.core import Face
+from soup.faces.manners import Manners
 from soup.jobs.service import Runs
 from soup.mirrors.picture import Live
 from soup.mirrors.policy import Rules
@@ -33,34 +33,122 @@ from soup.mirrors.service import Mirrors, loader
 from soup.prepare import STORE
 from soup.runner.clock import Runner
 from soup.runner.table import jobs
-from soup.settings import PARENT, RUNTIME, Settings
+from soup.settings import RUNTIME, Settings
 from soup.stores import identity
 from soup.stores.disk import Disk
 from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
 
 REMEMBERED = 100_000  # blobs a worker keeps in mind, at 300 bytes each, where a lookup is a round trip
-STOPS = {signal.SIGTERM, signal.SIGINT}
+WAITING = "waiting for the database to be prepared"
+SOON = 0.25  # seconds between tries to start
 TICK = 1.0  # seconds between looks at what other machines have changed
 
 log = structlog.get_logger(__name__)
 
+Look: TypeAlias = tuple[int, int, str | None]  # device and inode of the database file, uuid of the store
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Soup:
-    """Everything, built. `face` is the ASGI application; its lifespan starts and ends the rest."""
+    """Everything, built. `face` is the ASGI application; it answers while the rest is `running`."""
 
     face: Face
     blobs: Blobs
     mirrors: Mirrors
     access: Access
     runner: Runner
+    doors: Doors
+    spool: Spool
+    reading: Reading
+    store: LocalStore
+    disk: Disk
+    database: Database
+    index: Index
+    bells: tuple[Bell, ...]
+    prepared: asyncio.Event | None
+    stopping: bool = False
+    opened: Look | None = None
+
+    async def ready(self) -> str | None:
+        """Why this process cannot do its work; None where it can."""
+        if self.stopping:
+            return "it is stopping"
+        if self.face.closed is not None:
+            return self.face.closed
+        try:
+            await self.blobs.feed()
+            same = self.opened == await self._look()
+        except SoupError as error:
+            return str(error)
+        return None if same else "the database file or the store is not the one that was opened"
+
+    async def _look(self) -> Look:
+        return await self.disk.run(_look, self.database.file, self.store.folder)
+
+    async def _start(self) -> None:
+        """Open to requests, or say why not yet."""
+        if self.prepared is not None and not self.prepared.is_set():
+            return
+        try:
+            self.opened = await self._look()
+            await self.blobs.start()
+            await self.mirrors.refresh()
+            await self.access.refresh()
+        except SoupError as error:
+            if self.face.closed != str(error):
+                log.warning("start.waiting", reason=str(error))
+            self.face.closed = str(error)
+        else:
+            self.face.closed = None
+
+    async def _live(self, over: asyncio.Event) -> None:
+        while self.face.closed is not None and not over.is_set():
+            await asyncio.sleep(SOON)
+            await self._start()
+        loops = [_ticking(act) for act in (self.blobs.refresh, self.mirrors.refresh, self.access.refresh)]
+        async with beating(*loops, self.runner.run):
+            await over.wait()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Started, as soon as the database lets it, and ended with the block."""
+        await self._start()
+        async with beating(self._live):
+            yield
+        await self.blobs.idle()
+        await self.mirrors.idle()
+        await self.runner.close()
+        await self.database.close()
+        await self.index.close()
+        self.disk.close()
+        for bell in self.bells:
+            bell.close()
+
+    def adopt(self, settings: Settings) -> None:
+        """Go by other settings from the next request on, as far as they can be changed in place (D10)."""
+        self.face.manners.become(_manners(settings))
+        self.doors.become(settings.auth.mode, settings.cdn.report_auth)
+        self.spool.largest, self.reading.verify_up_to = settings.upload.largest, settings.serve.verify_up_to
+        self.mirrors.play_by(_rules(settings))
+
+    def drain(self) -> None:
+        """Say to everybody that this process is about to end."""
+        self.stopping = True
+        self.blobs.stop_waiting()
+        self.face.part()
 
 
 def build(
-    settings: Settings, *, clock: Clock | None = None, monotonic: Steady = steady, dice: Random | None = None
+    settings: Settings,
+    *,
+    prepared: asyncio.Event | None = None,
+    control: bool = False,
+    clock: Clock | None = None,
+    monotonic: Steady = steady,
+    dice: Random | None = None,
 ) -> Soup:
-    """Put soup together. The data folder is prepared already: see `prepare`."""
+    """Put soup together. Nothing is answered but health before `prepared` (see `prepare`); None: it is."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
     bell, gong = Bell(runtime), Bell(runtime, "blobs")
     disk, database = Disk(), Database(settings.database_url, clock=clock)
@@ -69,69 +157,71 @@ def build(
     spool = Spool(
         disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
     )
+    reading = Reading(store, disk, verify_up_to=settings.serve.verify_up_to)
     blobs = Blobs(
         database,
         index,
         store,
         STORE,
         spool,
-        Reading(store, disk, verify_up_to=settings.serve.verify_up_to),
+        reading,
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
         kept=timedelta(days=settings.feed.keep_days),
     )
-    access = Access(database, bell, clock=clock or utc_now)
-    rules = Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
-    live = Live(loader(database), bell, rules, lambda: blobs.epoch, monotonic=monotonic)
-    mirrors = Mirrors(database, live, bell, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
-    doors = Doors(
-        access, open_mode=settings.auth.mode == "open", open_reports=settings.cdn.report_auth == "none"
+    scrub = Scrub(
+        database,
+        store,
+        STORE,
+        disk,
+        rate=settings.scrub.bytes_per_second,
+        seconds=settings.jobs.blobs_scrub_seconds,
     )
+    access = Access(database, bell, clock=clock or utc_now)
+    picture = Live(loader(database), bell, _rules(settings), lambda: blobs.epoch, monotonic=monotonic)
+    mirrors = Mirrors(database, picture, bell, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
+    doors = Doors(access, settings.auth.mode, settings.cdn.report_auth)
     runner = Runner(
         Lease(database, "jobs", seconds=settings.jobs.lease_seconds, monotonic=monotonic),
         jobs(
             blobs,
+            scrub,
             mirrors,
+            access,
             mirrors_sweep=settings.jobs.mirrors_sweep_seconds,
             blobs_sweep=settings.jobs.blobs_sweep_seconds,
+            blobs_scrub=settings.jobs.blobs_scrub_seconds,
             feed_trim=settings.jobs.feed_trim_seconds,
+            tokens_expire=settings.jobs.tokens_expire_seconds,
         ),
         Runs(database).record,
         seconds=settings.jobs.lease_seconds,
     )
 
-    looked = _look(database.file, store.folder)
-
     async def ready() -> str | None:
-        try:
-            await blobs.feed()
-            same = looked == await disk.run(_look, database.file, store.folder)
-        except SoupError as error:
-            return str(error)
-        return None if same else "the database file or the store is not the one that was opened"
+        return await soup.ready()
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        await blobs.start()
-        await mirrors.refresh()
-        await access.refresh()
-        loops = [_ticking(act) for act in (blobs.refresh, mirrors.refresh, access.refresh, _with_parent)]
-        asyncio.get_running_loop().call_later(0.1, signal.pthread_sigmask, signal.SIG_UNBLOCK, STOPS)
-        async with beating(*loops, runner.run):
-            yield
-        await blobs.idle()
-        await mirrors.idle()
-        await runner.close()
-        await database.close()
-        await index.close()
-        disk.close()
-        bell.close()
-        gong.close()
-
-    face = Face(blobs, mirrors, doors, ready, _manners(settings), [lifespan])
-    return Soup(face, blobs, mirrors, access, runner)
+    face = Face(blobs, mirrors, doors, ready, _manners(settings), control=control)
+    face.closed = WAITING
+    soup = Soup(
+        face,
+        blobs,
+        mirrors,
+        access,
+        runner,
+        doors,
+        spool,
+        reading,
+        store,
+        disk,
+        database,
+        index,
+        (bell, gong),
+        prepared,
+    )
+    return soup
 
 
-def _look(database: Path | None, store: Path) -> tuple[int, int, str | None]:
+def _look(database: Path | None, store: Path) -> Look:
     """Which file and which store are there now: a disk that is unmounted leaves open handles behind."""
     (store / SPOOL).stat()
     file = database.stat() if database is not None else None
@@ -142,6 +232,10 @@ def _index(database: Database, bell: Bell) -> Index:
     if database.file is not None:
         return SqliteIndex(database.file)
     return PostgresIndex(database.plain_url, bell, seconds=database.seconds, remembered=REMEMBERED)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
 
 
 def _manners(settings: Settings) -> Manners:
@@ -159,16 +253,6 @@ def _manners(settings: Settings) -> Manners:
     )
 
 
-def worker() -> Face:
-    """The application of one worker process, from the environment its parent has set."""
-    # Granian forgets a signal that comes while a worker is starting, and its parent waits until it kills it:
-    # let the signal wait here, until there is somebody who listens.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
-    settings = Settings.load(os.environ)
-    logs.set_up(settings.log.format, settings.log.level)
-    return build(settings).face
-
-
 def _ticking(act: Callable[[], Awaitable[None]]) -> Callable[[asyncio.Event], Awaitable[None]]:
     async def tick() -> None:
         try:
@@ -177,11 +261,3 @@ def _ticking(act: Callable[[], Awaitable[None]]) -> Callable[[asyncio.Event], Aw
             log.warning("refresh.failed", reason=str(error))
 
     return lambda over: beat(tick, TICK, over)
-
-
-async def _with_parent() -> None:
-    """A worker ends with its parent: one that is left over would go on serving on the parent's port."""
-    parent = os.environ.get(PARENT)  # by name: it may be gone before this worker looks
-    if parent is not None and os.getppid() != int(parent):
-        log.error("parent.gone")
-        os.kill(os.getpid(), signal.SIGTERM)

@@ -28,8 +28,8 @@ from soup.db.engines import parsed
 PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
 FILE = "SOUP_CONFIG"
 RUNTIME = "_SOUP_RUNTIME"  # set by a parent for its workers: the folder they share while they run
-PARENT = "_SOUP_PARENT"  # and its process id
 
+LARGEST_PORT = 65_535
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[ByteSize, Field(ge=0)]
 # The environment has no other way to say "not set" than an empty value.
@@ -54,22 +54,46 @@ class Server(Section):
     """Where soup listens."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; `0.0.0.0` for all")
-    port: int = Field(8080, ge=1, le=65_535, description="TCP port")
+    port: int = Field(8080, ge=1, le=LARGEST_PORT, description="TCP port")
     workers: int = Field(
         min(4, os.cpu_count() or 1),
         ge=1,
         le=256,
         description="Processes that answer; one a core, four at most",
     )
+    control: str = Field(
+        "",
+        pattern=r"^((\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):\d{1,5})?$",
+        description="Another address, `host:port`, for reports, health and metrics alone; empty: none",
+    )
     backlog: int = Field(
         1024, ge=16, le=65_535, description="Connections that may wait to be accepted, and be open"
     )
     stop_seconds: Seconds = Field(30, description="How long a stopping soup lets answers finish")
+    drain_seconds: float = Field(
+        1,
+        ge=0,
+        le=3600,
+        description="How long of that it goes on accepting, while `/readyz` says that it stops",
+    )
     url: str = Field(
         "",
         pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$",
         description="How clients reach soup, for links in answers; empty: as they asked",
     )
+
+    @field_validator("control")
+    @classmethod
+    def _port(cls, control: str) -> str:
+        if control and not 0 < int(control.rpartition(":")[2]) <= LARGEST_PORT:
+            raise ValueError("a port is a number from 1 to 65535")
+        return control
+
+    @property
+    def control_address(self) -> tuple[str, int] | None:
+        """Host and port of `control`."""
+        host, _, port = self.control.rpartition(":")
+        return (host.strip("[]"), int(port)) if self.control else None
 
 
 class Auth(Section):
@@ -137,6 +161,14 @@ class Blobs(Section):
     swept_seconds: Seconds = Field(60, description="How long the bytes of a deleted blob stay")
 
 
+class Scrub(Section):
+    """Bytes are read again, and compared with their digest."""
+
+    bytes_per_second: Size = Field(
+        ByteSize(8 << 20), description="How fast kept bytes are read again to find damage; 0: never"
+    )
+
+
 class Feed(Section):
     """The order of all changes."""
 
@@ -153,7 +185,11 @@ class Jobs(Section):
     )
     mirrors_sweep_seconds: Seconds = Field(5, description="How often silent mirrors are given status 0")
     blobs_sweep_seconds: Seconds = Field(30, description="How often bytes of deleted blobs are removed")
+    blobs_scrub_seconds: Seconds = Field(
+        60, description="How often the scrub goes on, for nine tenths of this time"
+    )
     feed_trim_seconds: Seconds = Field(3600, description="How often blobs deleted long ago are forgotten")
+    tokens_expire_seconds: Seconds = Field(3600, description="How often tokens that have expired are removed")
 
 
 class Log(Section):
@@ -180,6 +216,7 @@ class Settings(Section):
     upload: Upload = Upload()
     serve: Serve = Serve()
     blobs: Blobs = Blobs()
+    scrub: Scrub = Scrub()
     feed: Feed = Feed()
     jobs: Jobs = Jobs()
     log: Log = Log()

@@ -144,7 +144,7 @@ async def cook(tmp_path: Path, clocks: Time) -> AsyncIterator[Cook]:
     over, alive = asyncio.Event(), []
 
     async def live(soup: Soup, ready: asyncio.Event) -> None:
-        async with soup.face.framework.lifespan():
+        async with soup.running():
             ready.set()
             await over.wait()
 
@@ -278,6 +278,7 @@ class Servers:
         given = {
             "server__port": port,
             "server__workers": 2,
+            "server__drain_seconds": 0,
             "data": data,
             "database": KIND.url(data),
         } | settings

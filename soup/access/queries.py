@@ -15,11 +15,13 @@ token: Any = TokenRow.__table__  # type: ignore[attr-defined]
 mirror = table("mirror", column("id"))  # what tokens refer to
 
 
-async def good(session: AsyncSession, now: datetime, hash: bytes | None = None) -> dict[bytes, Token]:
-    """Tokens that have not expired, by hash: all, or the one of this hash."""
+async def good(
+    session: AsyncSession, now: datetime, hashes: Iterable[bytes] | None = None
+) -> dict[bytes, Token]:
+    """Tokens that have not expired, by hash: all, or those of these hashes."""
     wanted = select(token).where(or_(token.c.expires_at.is_(None), token.c.expires_at > now))
-    if hash is not None:
-        wanted = wanted.where(token.c.hash == hash)
+    if hashes is not None:
+        wanted = wanted.where(token.c.hash.in_(set(hashes)))
     return {
         row.hash: Token(
             row.id, Kind(row.kind), row.mirror_id, row.created_at, row.expires_at, row.last_used_at
@@ -69,6 +71,12 @@ async def remove(session: AsyncSession, id: int) -> None:
     """Forget a token. Raises TokenUnknown."""
     if not (await session.execute(delete(token).where(token.c.id == id).returning(token.c.id))).all():
         raise TokenUnknown(f"no token {id}")
+
+
+async def expire(session: AsyncSession, now: datetime) -> int:
+    """Forget those that ended before a moment; how many."""
+    ended = delete(token).where(token.c.expires_at <= now).returning(token.c.id)
+    return len((await session.execute(ended)).all())
 
 
 async def count(session: AsyncSession, kind: Kind) -> int:

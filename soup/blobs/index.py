@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from soup import metrics
 from soup.blobs.model import Feed
 from soup.core.bell import Bell
 from soup.core.blob import State
@@ -64,18 +65,15 @@ class SqliteIndex:
     _MAPPED = 1 << 31
 
     def __init__(self, file: Path) -> None:
-        self._handle = sqlite3.connect(
-            f"{file.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-        )
-        self._handle.execute(f"pragma mmap_size = {self._MAPPED}")
-        self._handle.execute("pragma query_only = on")
-        self._execute = self._handle.execute
+        self._file = file
+        self._handle: sqlite3.Connection | None = None
 
     def peek(self, raw: bytes) -> Found | None:
         """See Index."""
         try:
             found: Found | None = self._execute(self._FIND, (raw,)).fetchone()
         except sqlite3.Error as error:
+            metrics.DATABASE_ERRORS.labels("refused").inc()
             raise DatabaseDown(f"the database refuses: {error}") from error
         return found
 
@@ -88,6 +86,7 @@ class SqliteIndex:
         try:
             return Feed(*self._execute(self._FEED).fetchone())
         except (sqlite3.Error, TypeError) as error:
+            metrics.DATABASE_ERRORS.labels("refused").inc()
             raise DatabaseDown(f"the database refuses: {error}") from error
 
     async def refresh(self) -> None:
@@ -98,10 +97,25 @@ class SqliteIndex:
 
     async def start(self) -> None:
         """See Index."""
+        if self._handle is not None:
+            return
+        try:
+            handle = sqlite3.connect(
+                f"{self._file.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+            handle.execute(f"pragma mmap_size = {self._MAPPED}")
+            handle.execute("pragma query_only = on")
+        except sqlite3.Error as error:
+            raise DatabaseDown(f"the database cannot be opened: {error}") from error
+        self._handle, self._execute = handle, handle.execute
 
     async def close(self) -> None:
         """Give the handle back."""
-        self._handle.close()
+        if self._handle is not None:
+            self._handle.close()
 
 
 class Memory:
@@ -179,7 +193,8 @@ class PostgresIndex:
 
     async def _find(self, raws: Sequence[bytes]) -> Sequence[Found | None]:
         turn = self._turn
-        rows = await self._query(self._FIND, [list(set(raws))])
+        with metrics.LOOKUP_SECONDS.time():
+            rows = await self._query(self._FIND, [list(set(raws))])
         found: dict[bytes, Found] = {bytes(row[0]): (row[1], row[2], row[3]) for row in rows}
         if turn == self._turn:
             # Otherwise something changed meanwhile, and these rows may have been read before it did.
@@ -233,8 +248,10 @@ class PostgresIndex:
                 cursor = await connection.execute(statement, arguments, binary=True)
                 return await cursor.fetchall()
         except (TimeoutError, PoolTimeout) as error:
+            metrics.DATABASE_ERRORS.labels("timeout").inc()
             raise DatabaseDown("the database did not answer in time") from error
         except psycopg.Error as error:
+            metrics.DATABASE_ERRORS.labels("refused").inc()
             raise DatabaseDown(f"the database refuses: {error}") from error
 
     async def start(self) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from soup.core.blob import State
+from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 
 
@@ -65,3 +65,32 @@ class Kept:
     digest: Digest
     size: int
     new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A blob in a store as the database has it: `row` is its id, `damaged` what is known of its bytes.
+
+    Two that are equal say that nobody has deleted it or sent it again in between.
+    """
+
+    row: int
+    blob: Blob
+    touched_at: datetime
+    damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A reading of a whole store, in digest order: `after` is the last digest it has read.
+
+    `blobs` and `bytes` are what it has read so far, `damaged` how many of these blobs were not what they
+    should be.
+    """
+
+    started_at: datetime
+    after: Digest | None = None
+    blobs: int = 0
+    bytes: int = 0
+    damaged: int = 0
+    finished_at: datetime | None = None

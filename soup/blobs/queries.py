@@ -7,19 +7,20 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from soup.blobs.model import Facts, Feed, Placement
-from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, StoreRow
+from soup.blobs.model import Copy, Facts, Feed, Placement, Round
+from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, ScrubRow, StoreRow
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 from soup.db.upsert import upsert
 
-KEPT = 1  # a placement that is good; the states of doubt come with the jobs that find them
-PLACEMENT = {KEPT: "kept"}
+KEPT, DAMAGED = 1, 2  # what is known of a placement; DAMAGED: its bytes are wrong, or not there
+PLACEMENT = {KEPT: "kept", DAMAGED: "damaged"}
 
 blob: Any = BlobRow.__table__  # type: ignore[attr-defined]
 feed: Any = FeedRow.__table__  # type: ignore[attr-defined]
 store: Any = StoreRow.__table__  # type: ignore[attr-defined]
 placement: Any = PlacementRow.__table__  # type: ignore[attr-defined]
+scrub: Any = ScrubRow.__table__  # type: ignore[attr-defined]
 
 
 def _facts(row: Any, placements: Iterable[Placement] = ()) -> Facts:
@@ -98,6 +99,16 @@ async def place(session: AsyncSession, rows: Sequence[int], store_id: int) -> No
         index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
     )
     await session.execute(again, [{"blob_id": row, "store_id": store_id, "state": KEPT} for row in rows])
+
+
+async def damaged(session: AsyncSession, rows: Sequence[int], store_id: int) -> set[int]:
+    """Those of these whose bytes in that store are not to be relied on."""
+    found = await session.execute(
+        select(placement.c.blob_id).where(
+            placement.c.blob_id.in_(rows), placement.c.store_id == store_id, placement.c.state == DAMAGED
+        )
+    )
+    return set(found.scalars())
 
 
 async def facts(session: AsyncSession, digest: Digest) -> Facts | None:
@@ -181,6 +192,81 @@ async def sweepable(
 async def unplace(session: AsyncSession, row: int) -> None:
     """No store has it any more."""
     await session.execute(delete(placement).where(placement.c.blob_id == row))
+
+
+async def copies(session: AsyncSession, store_id: int, after: Digest | None, limit: int) -> list[Copy]:
+    """What lies in a store, or should, in digest order from behind `after`. Gone blobs are passed over."""
+    wanted = (
+        select(blob, placement.c.state.label("standing"))
+        .join(placement, placement.c.blob_id == blob.c.id)
+        .where(placement.c.store_id == store_id, blob.c.state != State.GONE)
+        .order_by(blob.c.digest)
+        .limit(limit)
+    )
+    if after is not None:
+        wanted = wanted.where(blob.c.digest > after.raw)
+    return [_copy(row, row.standing) for row in await session.execute(wanted)]
+
+
+def _copy(row: Any, standing: int) -> Copy:
+    return Copy(row.id, Blob(Digest.from_raw(row.digest), row.size), row.touched_at, standing == DAMAGED)
+
+
+async def copy(session: AsyncSession, row: int, store_id: int) -> Copy | None:
+    """One of them, as it is now; it stays locked until the transaction ends. None when it is gone."""
+    wanted = select(blob).where(blob.c.id == row, blob.c.state != State.GONE).with_for_update()
+    found = (await session.execute(wanted)).one_or_none()
+    # On its own: joined to the first it might be as it was before the lock was free.
+    standing = (
+        await session.execute(
+            select(placement.c.state).where(placement.c.blob_id == row, placement.c.store_id == store_id)
+        )
+    ).scalar()
+    return _copy(found, standing) if found is not None and standing is not None else None
+
+
+async def doubt(session: AsyncSession, row: int, store_id: int) -> None:
+    """The bytes in that store are not to be relied on. Only with the row locked."""
+    await session.execute(
+        update(placement)
+        .where(placement.c.blob_id == row, placement.c.store_id == store_id)
+        .values(state=DAMAGED)
+    )
+
+
+async def verified(session: AsyncSession, rows: Sequence[int], store_id: int, now: datetime) -> None:
+    """These were read, and are good. One that somebody else is at just now is left to the next round."""
+    free = await session.execute(
+        select(blob.c.id).where(blob.c.id.in_(rows)).with_for_update(skip_locked=True)
+    )
+    await session.execute(
+        update(placement)
+        .where(placement.c.blob_id.in_(list(free.scalars())), placement.c.store_id == store_id)
+        .values(state=KEPT, verified_at=now)
+    )
+
+
+async def round(session: AsyncSession, store_id: int) -> Round | None:
+    """The round of the scrub that is under way in a store, or the last; None if there never was one."""
+    row = (await session.execute(select(scrub).where(scrub.c.store_id == store_id))).one_or_none()
+    if row is None:
+        return None
+    after = None if row.cursor is None else Digest.from_raw(row.cursor)
+    return Round(row.started_at, after, row.blobs, row.bytes, row.damaged, row.finished_at)
+
+
+async def save(session: AsyncSession, store_id: int, round: Round) -> None:
+    """Write down how far a round is."""
+    values = {
+        "cursor": None if round.after is None else round.after.raw,
+        "started_at": round.started_at,
+        "finished_at": round.finished_at,
+        "blobs": round.blobs,
+        "bytes": round.bytes,
+        "damaged": round.damaged,
+    }
+    insertion = upsert(session, scrub).values(store_id=store_id, **values)
+    await session.execute(insertion.on_conflict_do_update(index_elements=["store_id"], set_=values))
 
 
 async def counted(session: AsyncSession) -> tuple[int, int]:

@@ -66,7 +66,7 @@ class Reading:
     """
 
     def __init__(self, store: Store, disk: Disk, *, verify_up_to: int) -> None:
-        self._store, self._disk, self._verify_up_to = store, disk, verify_up_to
+        self._store, self._disk, self.verify_up_to = store, disk, verify_up_to
         self._seen: dict[Digest, tuple[tuple[int, int, int, int], float]] = {}
 
     async def open(self, blob: Blob) -> Opened:
@@ -86,7 +86,7 @@ class Reading:
             seen = os.fstat(fd)
             if seen.st_size != blob.size:
                 raise BlobMissing(f"its file has {seen.st_size} bytes, not {blob.size}", digest=blob.digest)
-            if blob.size > self._verify_up_to:
+            if blob.size > self.verify_up_to:
                 opened = Opened(blob, self._disk, fd=fd)
                 fd = -1
                 return opened

@@ -20,6 +20,7 @@ from soup.core.errors import (
     BlobBlocked,
     BlobUnknown,
     CursorTooOld,
+    DatabaseDown,
     DigestMismatch,
     NotAsExpected,
     SoupError,
@@ -69,6 +70,7 @@ class Blobs:
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
+        self._stopping = False
         self._arrivals: Gather[_Arrival, bool] = Gather(
             self._commit, pause=0.005, most=GROUP, limit=2 * database.seconds
         )
@@ -96,6 +98,7 @@ class Blobs:
         feed = await self._index.feed()
         if (feed.epoch, feed.head) != (self.epoch, self._head):
             self.epoch, self._head = feed.epoch, feed.head
+            metrics.FEED_HEAD.set(feed.head)
             self._tell()
         return feed
 
@@ -103,10 +106,26 @@ class Blobs:
         self._moved.set()
         self._moved = asyncio.Event()
 
+    def stop_waiting(self) -> None:
+        """Answer now whoever waits for a change, and from now on at once: this process is to end."""
+        self._stopping = True
+        self._tell()
+
     async def refresh(self) -> None:
         """Hear of what other cores have changed. Raises DatabaseDown."""
-        await self._index.refresh()
-        await self.feed()
+        reached = metrics.WORKERS.labels("database")
+        try:
+            await self._index.refresh()
+            await self.feed()
+        except DatabaseDown:
+            reached.set(0)
+            raise
+        reached.set(1)
+
+    async def measure(self) -> None:
+        """Tell the metrics how much room there is. Raises StoreDown."""
+        for which, size in (await self._spool.room()).items():
+            metrics.STORE_BYTES.labels(which).set(size)
 
     async def open(self, blob: Blob) -> Opened:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
@@ -133,13 +152,14 @@ class Blobs:
         When this returns, file, folder and row are on disk (D5). Raises DigestMismatch when they are not the
         bytes of `wanted`, BlobBlocked, TooLarge, NoRoom, StoreDown, DatabaseDown; nothing is kept then.
         """
-        async with self._spool.receive(body) as spooled:
-            blob = spooled.blob
-            if wanted is not None and blob.digest != wanted:
-                raise DigestMismatch(f"these bytes are {blob.digest}", digest=wanted)
-            await self.expect(blob.digest, None, only_new=only_new)
-            await self._store.put(blob, spooled)
-            new = await self._arrivals.ask(_Arrival(blob, spooled))
+        with metrics.UPLOADS.track_inprogress():
+            async with self._spool.receive(body) as spooled:
+                blob = spooled.blob
+                if wanted is not None and blob.digest != wanted:
+                    raise DigestMismatch(f"these bytes are {blob.digest}", digest=wanted)
+                await self.expect(blob.digest, None, only_new=only_new)
+                await self._store.put(blob, spooled)
+                new = await self._arrivals.ask(_Arrival(blob, spooled))
         metrics.BLOBS_RECEIVED.labels("new" if new else "known").inc()
         metrics.BLOB_RECEIVED_BYTES.inc(blob.size)
         return Kept(blob.digest, blob.size, new)
@@ -152,12 +172,13 @@ class Blobs:
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + self._database.seconds
-        while True:
-            try:
-                return await self._record(arrivals)
-            except Contended:
-                if loop.time() >= until:
-                    raise
+        with metrics.COMMIT_SECONDS.time():
+            while True:
+                try:
+                    return await self._record(arrivals)
+                except Contended:
+                    if loop.time() >= until:
+                        raise
 
     async def _record(self, arrivals: Sequence[_Arrival]) -> Sequence[bool | BaseException]:
         """One transaction: whether each is new."""
@@ -167,17 +188,18 @@ class Blobs:
             first = {arrival.blob.digest: arrival for arrival in reversed(arrivals)}
             rows = await queries.states(session, first)
             fresh = [arrival.blob for digest, arrival in first.items() if digest not in rows]
-            known = [row for row, state in rows.values() if state is State.PRESENT]
-            gone: list[Digest] = []
+            present = {digest: row for digest, (row, state) in rows.items() if state is State.PRESENT}
+            absent = [digest for digest, (_, state) in rows.items() if state is State.GONE]
+            damaged = await queries.damaged(session, [*present.values()], self._store_id) if present else ()
             failed: dict[Digest, SoupError] = {}
-            for digest in [digest for digest, (_, state) in rows.items() if state is State.GONE]:
-                # The sweep may have taken the file after it was put and before we had this lock.
+            for digest in [*absent, *(digest for digest, row in present.items() if row in damaged)]:
+                # The sweep or the scrub may have taken the file after it was put and before we had this lock.
                 try:
                     await self._store.put(first[digest].blob, first[digest].source)
                 except SoupError as error:  # no reason to refuse those who came along with it
                     failed[digest] = error
-                else:
-                    gone.append(digest)
+            gone = [digest for digest in absent if digest not in failed]
+            known = [row for digest, row in present.items() if digest not in failed]
             if known:
                 await queries.touch(session, known, now)
             changes = len(fresh) + len(gone)
@@ -215,10 +237,10 @@ class Blobs:
         while True:
             moved = self._moved
             found = await self._changes(after, epoch, limit)
-            if found.changes or loop.time() >= until:
+            if found.changes or self._stopping or loop.time() >= until:
                 return found
             after, epoch = found.next, found.feed.epoch  # head may reach a cursor that was above it
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), metrics.POLLS.track_inprogress():
                 async with asyncio.timeout_at(until):
                     await moved.wait()
 

@@ -61,3 +61,17 @@ class PlacementRow(SQLModel, table=True):
     state: int = Field(sa_column=Column(SmallInteger, nullable=False))
     key: str | None = None
     verified_at: datetime | None = None
+
+
+class ScrubRow(SQLModel, table=True):
+    """The round of the scrub that a store is in, or the last: `cursor` is the last digest it read."""
+
+    __tablename__ = "scrub"
+
+    store_id: int = Field(sa_column=Column(Integer, ForeignKey("store.id"), primary_key=True))
+    cursor: bytes | None = Field(default=None, sa_column=Column(LargeBinary(32)))
+    started_at: datetime
+    finished_at: datetime | None = None
+    blobs: int = Field(sa_column=Column(BigInteger, nullable=False))
+    bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    damaged: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -88,7 +88,7 @@ def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") ->
             raise Refused(f"the data of soup cannot be opened: {error}") from error
         soup.runner.stand_aside()
         failed: SoupError
-        async with soup.face.framework.lifespan():
+        async with soup.running():
             try:
                 return await act(soup.runner, Runs(database))
             except SoupError as error:

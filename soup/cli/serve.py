@@ -21,17 +21,14 @@ def serve(config: Path | None) -> None:
 
     Without any settings: on port 8080 of this machine, with everything in ./soup-data.
     """
-    from soup.serve import parent
-    from soup.settings import FILE
+    from soup.serve.runtime import runtime
 
     settings = load(config)
-    if config is not None:
-        os.environ[FILE] = str(config.absolute())  # for the workers
-    with parent.runtime():
-        run(settings)
+    with runtime():
+        run(settings, config)
 
 
-def run(settings: "Settings") -> None:
+def run(settings: "Settings", config: Path | None) -> None:
     """Prepare, then serve."""
     # Inside, because metrics must not be imported before `runtime` has said where workers keep them.
     import structlog
@@ -39,31 +36,49 @@ def run(settings: "Settings") -> None:
     from soup.core.errors import Refused
 
     try:
-        from soup import app, logs
+        from soup import logs
         from soup.prepare import prepare
+        from soup.serve.listener import listeners
+        from soup.serve.parent import Parent
+        from soup.serve.reload import Reload
+        from soup.serve.worker import work
     except OSError as error:
         raise Refused(f"cannot write to the temporary folder: {error.strerror}") from error
-    from soup.serve import parent
-    from soup.settings import unknown
+    from soup.settings import FILE, unknown
 
     logs.set_up(settings.log.format, settings.log.level)
     log = structlog.get_logger("soup")
     for name in unknown(os.environ):
         log.warning("environment.unknown", name=name)
-    for danger in dangers(settings):
-        log.warning("open", danger=danger)
-    address = parent.claim(settings.server.host, settings.server.port)
-    prepared = prepare(settings)
-    parent.serve(
-        address=address,
-        port=settings.server.port,
-        workers=settings.server.workers,
-        backlog=settings.server.backlog,
-        stop_seconds=settings.server.stop_seconds,
-        logging=logs.dictconfig(settings.log.format, settings.log.level),
-        application=app.worker,
-        started=lambda: welcome(settings, prepared),
+    warn(settings)
+    found, held = listeners(settings.server)
+
+    def again() -> "Settings":
+        new = load(config)
+        warn(new)
+        return new
+
+    file = config or (Path(os.environ[FILE]) if os.environ.get(FILE) else None)
+    parent = Parent(
+        settings,
+        found,
+        prepare=lambda settings: welcome(settings, prepare(settings)),
+        work=work,
+        reload=Reload(again, file),
     )
+    try:
+        parent.run()
+    finally:
+        for one in held:
+            one.close()
+
+
+def warn(settings: "Settings") -> None:
+    """Say loudly what these settings leave open."""
+    import structlog
+
+    for danger in dangers(settings):
+        structlog.get_logger("soup").warning("open", danger=danger)
 
 
 def dangers(settings: "Settings") -> list[str]:

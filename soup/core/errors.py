@@ -21,7 +21,8 @@ class SoupError(Exception):
     ├── TooSlow          the client stalled
     ├── ClientGone       the client left
     ├── NoRoom           the disk or a quota says no
-    ├── Unavailable      try again                       StoreDown, DatabaseDown, BlobMissing, Busy
+    ├── Unavailable      try again                       StoreDown, DatabaseDown, BlobMissing, Busy,
+    │                                                    NotReady
     └── Refused          soup does not start like this   WrongStore
     """
 
@@ -182,6 +183,10 @@ class BlobMissing(Unavailable):
 
 class Busy(Unavailable):
     """Every place is taken."""
+
+
+class NotReady(Unavailable):
+    """Soup has started and waits for what it needs."""
 
 
 class Refused(SoupError):

@@ -1,7 +1,10 @@
 """A lease: one process at a time, and never two that both believe it."""
 
+import asyncio
+import os
 import secrets
-from dataclasses import dataclass
+import socket
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,10 +38,14 @@ class LeaseLost(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease this process holds, as far as it knows."""
+    """A lease this process holds, as far as it knows.
+
+    `over` is set when what is done under it is to come to its end: the lease is lost, or the process stops.
+    """
 
     name: str
     epoch: int
+    over: asyncio.Event = field(default_factory=asyncio.Event, compare=False, repr=False)
 
     async def check(self, session: AsyncSession) -> None:
         """Raise LeaseLost in a transaction that writes what only the holder may write.
@@ -51,12 +58,15 @@ class Held:
 
 
 class Lease:
-    """Tries to hold one name. `seconds` is how long it lasts without being renewed."""
+    """Tries to hold one name. `seconds` is how long it lasts without being renewed.
+
+    `me` says where it is held: `<host>:<process id>:<random>`.
+    """
 
     def __init__(self, database: Database, name: str, *, seconds: float, monotonic: Steady = steady) -> None:
         self._database, self._name, self._length = database, name, timedelta(seconds=seconds)
         self._steady = monotonic
-        self.me = secrets.token_hex(8)
+        self.me = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._held: Held | None = None
         self._ends = 0.0
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from soup import metrics
 from soup.core.clock import Clock, utc_now
 from soup.core.errors import DatabaseDown
 from soup.core.limit import Limit
@@ -102,11 +103,18 @@ class translated:  # noqa: N801 - reads as a verb where it is used
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         match error:
-            case TimeoutError() | PoolTimeout():
+            case TimeoutError():
+                metrics.DATABASE_ERRORS.labels("timeout").inc()
                 raise DatabaseDown("the database did not answer in time") from error
+            case PoolTimeout():
+                metrics.DATABASE_ERRORS.labels("busy").inc()
+                raise Contended("others of this process are waiting for the database") from error
             case IntegrityError():
+                metrics.DATABASE_ERRORS.labels("raced").inc()
                 raise Contended(f"another process was faster: {error.orig}") from error
             case DBAPIError() if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                metrics.DATABASE_ERRORS.labels("busy").inc()
                 raise Contended(f"another process is writing: {error.orig}") from error
             case DBAPIError():
+                metrics.DATABASE_ERRORS.labels("refused").inc()
                 raise DatabaseDown(f"the database refuses: {error.orig}") from error

@@ -18,12 +18,16 @@ _BEARER = "bearer "
 class Doors:
     """Knows from a request's headers whose it is.
 
-    `open_mode`: who has no token is an administrator (`auth.mode: open`). `open_reports`: who has none speaks
-    for any mirror (`cdn.report_auth: none`).
+    `mode` open: who has no token is an administrator. `report_auth` none: who has none speaks for any mirror.
     """
 
-    def __init__(self, access: Access, *, open_mode: bool, open_reports: bool) -> None:
-        self._access, self._open, self._open_reports = access, open_mode, open_reports
+    def __init__(self, access: Access, mode: str, report_auth: str) -> None:
+        self._access = access
+        self.become(mode, report_auth)
+
+    def become(self, mode: str, report_auth: str) -> None:
+        """Be as open as these settings say from the next request on."""
+        self._open, self._open_reports = mode == "open", report_auth == "none"
 
     async def who(self, headers: dict[bytes, bytes]) -> Token | None:
         """Whose request this is; None where it has no token.

@@ -17,6 +17,7 @@ from soup.core.clock import text
 from soup.core.digest import Digest
 from soup.faces import body
 from soup.faces.auth import may
+from soup.faces.manners import Manners
 from soup.mirrors.service import Mirrors
 
 Json = dict[str, Any]
@@ -53,10 +54,10 @@ def shown(facts: Facts) -> Json:
 
 @put("/api/blob/{digest:str}", guards=[may(Kind.WRITE)], request_max_body_size=None)
 async def keep(
-    request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs], url: NamedDependency[str]
+    request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
 ) -> Response[Json]:
     """Keep these bytes under their digest: 201 when they are new, 200 when not, 422 when they are others."""
-    return await _keep(request, blobs, url, digest)
+    return await _keep(request, blobs, manners.url, digest)
 
 
 @route(
@@ -66,9 +67,11 @@ async def keep(
     request_max_body_size=None,
     status_code=201,
 )
-async def add(request: Asked, blobs: NamedDependency[Blobs], url: NamedDependency[str]) -> Response[Json]:
+async def add(
+    request: Asked, blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
+) -> Response[Json]:
     """Keep these bytes, whatever their digest is; the answer says it."""
-    return await _keep(request, blobs, url, None)
+    return await _keep(request, blobs, manners.url, None)
 
 
 async def _keep(request: Asked, blobs: Blobs, url: str, digest: Digest | None) -> Response[Json]:
@@ -118,6 +121,7 @@ async def every(
 
 @get("/api/blob:changes", guards=[may(*LOOKS)])
 async def changes(
+    request: Asked,
     blobs: NamedDependency[Blobs],
     after: Cursor = 0,
     epoch: FromQuery[str | None] = None,
@@ -129,6 +133,9 @@ async def changes(
     Ask again with `next` as `after`, and with the same `epoch`: in another one the numbers begin anew. With
     `wait` the answer comes when something happens, or after so many seconds. 410 when the cursor is too old.
     """
+    if wait:
+        scope: Any = request.scope
+        scope["soup.waited"] = True  # its time says nothing of ours
     found = await blobs.changes(after, epoch, limit, wait)
     return {
         "epoch": found.feed.epoch,

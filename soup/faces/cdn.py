@@ -15,6 +15,7 @@ from soup.core.clock import text, utc_now
 from soup.core.errors import BadBody, BadMirror, Denied, MirrorUnknown
 from soup.faces import body, report
 from soup.faces.auth import Doors, may
+from soup.faces.manners import Manners
 from soup.mirrors.model import PORTS, Fqdn, Mode, Report, Scheme, Terms
 from soup.mirrors.service import Mirrors, View
 
@@ -119,11 +120,11 @@ async def every(
     request: Asked,
     mirrors: NamedDependency[Mirrors],
     doors: NamedDependency[Doors],
-    public_list: NamedDependency[bool],
+    manners: NamedDependency[Manners],
 ) -> list[Json]:
     """All mirrors, each with the reason why it would not be chosen (`why`)."""
     headers = request.scope["soup.headers"]  # type: ignore[typeddict-item]
-    if public_list and b"authorization" not in headers:
+    if manners.public_list and b"authorization" not in headers:
         views = await mirrors.every()
         return [{"fqdn": view.mirror.terms.fqdn, "status": shown(view)["status"]} for view in views]
     await doors.need(headers, frozenset({Kind.ADMIN, Kind.READ}))
@@ -146,7 +147,7 @@ async def change(
     mirrors: NamedDependency[Mirrors],
     blobs: NamedDependency[Blobs],
     doors: NamedDependency[Doors],
-    report_seconds: NamedDependency[float],
+    manners: NamedDependency[Manners],
 ) -> Json:
     """A report of the mirror, or a change by an administrator.
 
@@ -165,7 +166,12 @@ async def change(
         raise BadBody("a report and a change are two requests")
     await mirrors.report(id, said.report())
     feed = await blobs.feed()
-    return {"epoch": feed.epoch, "head": feed.head, "interval": report_seconds, "now": text(utc_now())}
+    return {
+        "epoch": feed.epoch,
+        "head": feed.head,
+        "interval": manners.report_seconds,
+        "now": text(utc_now()),
+    }
 
 
 def _change(fields: Json) -> Change:

@@ -1,8 +1,6 @@
 """The core face put together: guard, front, envelope, framework."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -23,31 +21,18 @@ from soup.faces.auth import Doors
 from soup.faces.envelope import Envelope
 from soup.faces.errors import Guard, Unexpected, problem
 from soup.faces.front import Front
+from soup.faces.manners import Manners
 from soup.faces.ops import Ready
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
-Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """What the face is told by the settings, under the settings' names."""
-
-    redirects: bool = True
-    closed: bool = False
-    direct_slots: int = 256
-    serve_idle: float = 60
-    upload_idle: float = 30
-    accel: bool = False
-    report_seconds: float = 30
-    public_list: bool = False
-    url: str = ""
-    log_requests: bool = False
 
 
 class Face(Guard):
-    """The ASGI application. HTTP passes guard and front; everything else is the framework's."""
+    """The ASGI application: HTTP passes guard and front; what the front passes on is the framework's.
+
+    `control`: blobs are none of its business (D10).
+    """
 
     def __init__(
         self,
@@ -56,22 +41,14 @@ class Face(Guard):
         doors: Doors,
         ready: Ready,
         manners: Manners,
-        lifespan: Sequence[Lifespan],
+        *,
+        control: bool = False,
     ) -> None:
-        self.framework = _framework(blobs, mirrors, doors, ready, manners, lifespan, self._flush)
-        envelope = Envelope(self.framework, idle=manners.upload_idle)
-        self.front = Front(
-            envelope,
-            blobs,
-            mirrors,
-            doors,
-            redirects=manners.redirects,
-            closed=manners.closed,
-            slots=manners.direct_slots,
-            idle=manners.serve_idle,
-            accel=manners.accel,
-        )
-        super().__init__(self.front, self.framework, log_requests=manners.log_requests)
+        self.manners = manners
+        framework = _framework(blobs, mirrors, doors, ready, manners, self._flush, control=control)
+        envelope = Envelope(framework, manners)
+        self.front = Front(envelope, blobs, mirrors, doors, manners)
+        super().__init__(envelope if control else self.front, manners, ops.ALWAYS)
 
     def _flush(self) -> None:
         self.front.flush()
@@ -83,8 +60,9 @@ def _framework(
     doors: Doors,
     ready: Ready,
     manners: Manners,
-    lifespan: Sequence[Lifespan],
     flush: Callable[[], None],
+    *,
+    control: bool,
 ) -> Litestar:
     parts: dict[str, Any] = {
         "blobs": blobs,
@@ -92,23 +70,21 @@ def _framework(
         "doors": doors,
         "ready": ready,
         "flush": flush,
-        "url": manners.url,
-        "report_seconds": manners.report_seconds,
-        "public_list": manners.public_list,
+        "manners": manners,
     }
     app = Litestar(
-        route_handlers=[blob.face(), cdn.face(), ops.face()],
+        route_handlers=[cdn.face(), ops.face()] if control else [blob.face(), cdn.face(), ops.face()],
         dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in parts.items()},
         exception_handlers={SoupError: _refused, HTTPException: _framework_refused, Exception: _failed},
         type_decoders=[(lambda kind: kind is Digest, lambda kind, text: kind(text))],
         openapi_config=ops.openapi(version("soup")),
         request_max_body_size=1024 * 1024,
-        lifespan=lifespan,
         state=State({"doors": doors}),
         logging_config=None,
         debug=False,
     )
-    ops.describe_front(app.openapi_schema)
+    if not control:
+        ops.describe_front(app.openapi_schema)
     return app
 
 

@@ -1,23 +1,28 @@
 """What every answer of the framework gets on its way out."""
 
+from time import perf_counter
 from typing import Any
 
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from soup import metrics
 from soup.faces.exchange import Exchange
+from soup.faces.manners import Manners
+
+METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # clients may make up others
 
 
 class Envelope:
     """Adds the id of the request and CORS, counts, and keeps watch over the body (`Exchange`)."""
 
-    def __init__(self, inner: ASGIApp, *, idle: float) -> None:
-        self._inner, self._idle = inner, idle
+    def __init__(self, inner: ASGIApp, manners: Manners) -> None:
+        self._inner, self._manners = inner, manners
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         request: Any = scope
-        exchange = Exchange(request, receive, send, self._idle)
+        began = perf_counter()
+        exchange = Exchange(request, receive, send, self._manners.upload_idle)
         extra = [*request["soup.ids"], *request.get("soup.cors", ())]
 
         async def sealed(message: Message) -> None:
@@ -26,4 +31,7 @@ class Envelope:
             await exchange.send(message)
 
         await self._inner(scope, exchange.receive, sealed)
-        metrics.API_REQUESTS.labels(request["method"], str(exchange.status)).inc()
+        method = request["method"] if request["method"] in METHODS else "other"
+        metrics.API_REQUESTS.labels(method, str(exchange.status)).inc()
+        if "soup.waited" not in request:
+            metrics.API_SECONDS.labels(method).observe(perf_counter() - began)

@@ -3,11 +3,11 @@
 import re
 import secrets
 import time
+from collections.abc import Collection
 from typing import Any, TypeAlias
 
 import msgspec
 import structlog
-from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from soup import metrics
@@ -15,6 +15,7 @@ from soup.core import errors
 from soup.core.errors import SoupError
 from soup.faces.cors import CORS, is_blob
 from soup.faces.exchange import Exchange, has_body
+from soup.faces.manners import Manners
 
 log = structlog.get_logger(__name__)
 
@@ -97,29 +98,32 @@ class Guard:
     Granian lets through a request without Host or with two, and transfer encodings it does not know: two
     parsers that disagree about such a request are how requests are smuggled (RFC 9112, 3.2 and 6.1).
 
-    What is no HTTP (the lifespan) goes to `other`. Leaves in the scope, for all behind it: `soup.headers`, by
-    lower-case name; `soup.ids`, the headers of the request's id.
+    Leaves in the scope, for all behind it: `soup.headers`, by lower-case name; `soup.ids`, the headers of the
+    request's id, which every answer carries.
+
+    `closed` is why nothing is answered yet, but for the paths in `always`.
     """
 
-    def __init__(self, inner: ASGIApp, other: ASGIApp, *, log_requests: bool = False) -> None:
-        self._inner, self._other, self._log = inner, other, log_requests
+    def __init__(self, inner: ASGIApp, manners: Manners, always: Collection[str] = ()) -> None:
+        self._inner, self._manners, self._always = inner, manners, always
+        self.closed: str | None = None
+        self._parting: Headers = []
         self._mark = secrets.token_hex(6).encode()
         self._count = 0
         self._hosts: set[bytes] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._other(scope, receive, send)
-            return
         request: Any = scope
         request["soup.ids"] = self._ids(b"")
-        if self._log:
+        if self._manners.log_requests:
             send = _noting(request, send)
         try:
             request["soup.headers"] = headers = self._headers(request)
             if b"x-request-id" in headers:
                 request["soup.ids"] = self._ids(headers[b"x-request-id"])
+            if self.closed is not None and scope["path"] not in self._always:
+                raise errors.NotReady(self.closed)  # noqa: TRY301 - a call here would cost every request
             await self._inner(scope, receive, send)
         except SoupError as error:
             await _answer(request, receive, send, error)
@@ -135,7 +139,11 @@ class Guard:
         if not (asked and _REQUEST_ID.fullmatch(asked)):
             self._count += 1
             asked = b"%s%08x" % (self._mark, self._count)
-        return [(b"x-request-id", asked), (b"x-amz-request-id", asked)]
+        return [(b"x-request-id", asked), (b"x-amz-request-id", asked), *self._parting]
+
+    def part(self) -> None:
+        """Let each client connect anew after its next answer, and find somebody else."""
+        self._parting = [(b"connection", b"close")]
 
     def _headers(self, scope: Any) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}

@@ -7,7 +7,8 @@ what one process has acknowledged all find at once.
 
 import asyncio
 from binascii import b2a_base64
-from collections import Counter
+from bisect import bisect_left
+from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,12 +35,15 @@ from soup.faces import reply
 from soup.faces.auth import CREDENTIALS, Doors
 from soup.faces.cors import CORS, is_blob
 from soup.faces.errors import Headers, problem, send_all, status
+from soup.faces.manners import Manners
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
 
 PRESENT, BLOCKED = int(State.PRESENT), int(State.BLOCKED)
 TALLY = 0.1  # seconds after which counts are handed to the metrics
+BOUNDS = metrics.BLOB_BOUNDS
+ANSWERS = {307: "redirect", 200: "direct", 206: "direct", 304: "direct"}  # any other is refused
 ALLOW = b"GET, HEAD, OPTIONS, PUT"
 JUDGED = frozenset({b"if-match", b"if-unmodified-since"})  # by nginx too, and without our entity tag
 READERS = frozenset({Kind.ADMIN, Kind.READ, Kind.MIRROR})
@@ -80,17 +84,11 @@ class Front:
         blobs: Blobs,
         mirrors: Mirrors,
         doors: Doors,
-        *,
-        redirects: bool,
-        closed: bool,
-        slots: int,
-        idle: float,
-        accel: bool,
+        manners: Manners,
     ) -> None:
         self._rest, self._blobs, self._mirrors, self._doors = rest, blobs, mirrors, doors
-        self._redirects, self._closed, self._idle, self._accel = redirects, closed, idle, accel
-        self._slots, self._sending = slots, 0
-        self._tally: Counter[int] = Counter()
+        self._manners, self._sending = manners, 0
+        self._tally: dict[int, list[float]] = {}  # by status: how many in each bucket of time, and their sum
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -101,10 +99,12 @@ class Front:
         request: Any = scope
         method = request["method"]
         if method in {"GET", "HEAD"}:
+            request["soup.began"] = perf_counter()
             try:
                 await self._get(request, path, receive, send)
             except SoupError as error:
-                self._count(status(type(error)))
+                if "soup.started" not in request:
+                    self._count(request, status(type(error)))
                 raise
         elif method == "PUT":
             # An alias: one route takes uploads. The answer says so to nobody.
@@ -120,8 +120,8 @@ class Front:
     async def _get(self, scope: Any, path: str, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = scope["soup.headers"]
         raw = bytes.fromhex(path[1:])
-        direct, trusted, download = not self._redirects, False, None
-        if self._closed or not CREDENTIALS.isdisjoint(headers):
+        direct, trusted, download = not self._manners.redirects, False, None
+        if self._manners.closed or not CREDENTIALS.isdisjoint(headers):
             trusted = True
             direct = await self._speaks_for_mirror(headers) or direct
         if scope["query_string"]:
@@ -144,7 +144,7 @@ class Front:
             metrics.BLOBS_MISSING.inc()
             log.error("blob.missing", digest=blob.digest, reason=str(error))  # noqa: TRY400 - it says all
             started = scope.get("soup.started")
-            if started or not self._redirects:
+            if started or not self._manners.redirects:
                 raise
             if not await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
                 raise
@@ -158,7 +158,7 @@ class Front:
         link = mirrors.link(raw, seq, size, trusted=trusted)
         if link is None:
             return False
-        self._count(307)
+        self._count(scope, 307)
         headers = [
             (b"location", link + path[1:].encode()),
             (b"digest", b"SHA-256=" + b2a_base64(raw, newline=False)),
@@ -175,19 +175,20 @@ class Front:
         answer = reply.decide(scope["soup.headers"], blob, download)
         answer.headers.extend(scope["soup.ids"])
         if answer.span is None:
-            self._count(answer.status)
+            self._count(scope, answer.status)
             await send_all(send, answer.status, answer.headers)
             return
-        if self._sending >= self._slots:
+        if self._sending >= self._manners.direct_slots:
+            metrics.REFUSED.labels("slots").inc()
             raise Busy("every place for a direct answer is taken", digest=blob.digest)
         self._sending += 1
         metrics.DIRECT_BODIES.inc()
         try:
             with await self._blobs.open(blob) as opened:
-                self._count(answer.status)
+                self._count(scope, answer.status)
                 if scope["method"] == "HEAD":
                     await send_all(send, answer.status, answer.headers)
-                elif self._accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
+                elif self._manners.accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
                     await send_all(send, 200, _accelerated(answer.headers, blob))
                 elif opened.data is not None:
                     body = opened.data[answer.span.first : answer.span.last + 1]
@@ -195,7 +196,9 @@ class Front:
                     await send_all(send, answer.status, answer.headers, body)
                 else:
                     scope["soup.started"] = True
-                    await reply.stream(receive, send, answer, opened.pieces(answer.span), self._idle)
+                    await reply.stream(
+                        receive, send, answer, opened.pieces(answer.span), self._manners.serve_idle
+                    )
         finally:
             self._sending -= 1
             metrics.DIRECT_BODIES.dec()
@@ -205,7 +208,7 @@ class Front:
 
         Where it does not, a token that nobody has changes nothing: clients send what they hold to everybody.
         """
-        if self._closed:
+        if self._manners.closed:
             return (await self._doors.need(headers, READERS)).kind is Kind.MIRROR
         if b"authorization" not in headers:
             return False
@@ -217,7 +220,7 @@ class Front:
 
     async def _refuse(self, scope: Any, send: Send, digest: str, answer: Answer) -> None:
         code, headers, (before, after) = answer
-        self._count(code)
+        self._count(scope, code)
         body = before + digest.encode() + after
         await send({"type": "http.response.start", "status": code, "headers": [*headers, *scope["soup.ids"]]})
         await send(
@@ -228,16 +231,26 @@ class Front:
             }
         )
 
-    def _count(self, code: int) -> None:
+    def _count(self, scope: Any, code: int) -> None:
+        seconds = perf_counter() - scope["soup.began"]
+        try:
+            row = self._tally[code]
+        except KeyError:
+            row = self._row(code)
+        row[bisect_left(BOUNDS, seconds)] += 1
+        row[-1] += seconds
+
+    def _row(self, code: int) -> list[float]:
         if not self._tally:
             asyncio.get_running_loop().call_later(TALLY, self.flush)
-        self._tally[code] += 1
+        return self._tally.setdefault(code, [0] * (len(BOUNDS) + 2))
 
     def flush(self) -> None:
         """Hand the counts of the last moment to the metrics."""
-        counts, self._tally = self._tally, Counter()
-        for code, count in counts.items():
-            metrics.REQUESTS.labels(str(code)).inc(count)
+        tally, self._tally = self._tally, {}
+        for code, (*counts, seconds) in tally.items():
+            metrics.REQUESTS.labels(str(code)).inc(sum(counts))
+            metrics.REQUEST_SECONDS.labels(ANSWERS.get(code, "refused")).add(counts, seconds)
 
 
 def _query(query: bytes) -> tuple[bool, str | None]:

@@ -32,6 +32,7 @@ Ready = Callable[[], Awaitable[str | None]]
 # The names older systems gave to two questions (C15); two are misspelt there, and monitors ask for them so.
 LIVE = ["/healthz", "/health", "/healthcheck", "/helthcheck"]
 READY = ["/readyz", "/health/ready", "/readiness", "/redines"]
+ALWAYS = frozenset({*LIVE, *READY, "/metrics"})  # answered before anything else can be
 
 
 @route(LIVE, http_method=["GET", "HEAD"], status_code=200)

@@ -45,6 +45,13 @@ class Live:
         self.mirrors: dict[int, Mirror] = {}
         self.picture: Picture = NOBODY
 
+    def play_by(self, rules: Rules) -> None:
+        """Draw the picture by other rules. Who was silent may not be any more, and the other way round."""
+        longer = rules.silence - self.rules.silence
+        self._deadlines = {id: deadline + longer for id, deadline in self._deadlines.items()}
+        self.rules = rules
+        self._draw()
+
     @property
     def stale(self) -> bool:
         """Whether somebody on this machine has changed who is a mirror since the last look."""

@@ -1,7 +1,7 @@
 """Session in, values out."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -149,16 +149,17 @@ def _columns(id: int, said: Report, status: Status, at: datetime) -> dict[str, A
     }
 
 
-async def silence(session: AsyncSession, ids: Iterable[int], before: datetime) -> Sequence[int]:
-    """Status 0 for those of these ids not heard of since; their ids.
+async def silence(session: AsyncSession, ids: Iterable[int], now: datetime, seconds: float) -> Sequence[int]:
+    """Status 0 for those of these ids not heard of for so many seconds; their ids.
 
-    A report that comes between wins (C45).
+    A report that comes between wins (C45); one dated as far ahead was dated by a clock that ran ahead (D18).
     """
+    length = timedelta(seconds=seconds)
     silenced = (
         update(report)
         .where(
             report.c.mirror_id.in_(list(ids)),
-            report.c.last_seen < before,
+            ~report.c.last_seen.between(now - length, now + length),
             report.c.status != Status.OFFLINE,
         )
         .values(status=Status.OFFLINE)

@@ -16,7 +16,7 @@ from soup.db.work import Database, Work
 from soup.mirrors import queries
 from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms
 from soup.mirrors.picture import Live, Load
-from soup.mirrors.policy import holders, pick
+from soup.mirrors.policy import Rules, holders, pick
 
 REPORTS = 1000  # in one transaction at most
 
@@ -58,6 +58,10 @@ class Mirrors:
         self._reports: Gather[_Heard, bool] = Gather(
             self._write, pause=0.1, most=REPORTS, limit=database.seconds
         )
+
+    def play_by(self, rules: Rules) -> None:
+        """Choose by other rules from now on."""
+        self._live.play_by(rules)
 
     @property
     def stale(self) -> bool:
@@ -137,9 +141,9 @@ class Mirrors:
         await self._live.catch_up()
 
     async def exists(self, id: int) -> bool:
-        """Whether there is such a mirror."""
-        async with self._database.reading() as session:
-            return bool(await queries.every(session, [id]))
+        """Whether there is such a mirror, as far as this process has heard."""
+        await self.catch_up()
+        return id in self._live.mirrors
 
     async def report(self, id: int, report: Report) -> None:
         """Write down what a mirror says, at the moment it says it. Raises MirrorUnknown."""
@@ -195,14 +199,14 @@ class Mirrors:
     async def sweep(self, held: Held) -> int:
         """Write status 0 for mirrors that have fallen silent; how many. Raises LeaseLost.
 
-        Silent by both clocks: one that jumps ahead puts nobody out of the pool (D18).
+        Silent by the steady clock as well: one that jumps ahead puts nobody out of the pool (D18).
         """
         await self._live.refresh()
         silent = [id for id in self._live.mirrors if not self._live.online(id)]
         async with self._database.begin() as work:
             await held.check(work.session)
-            cutoff = await self._database.now(work.session) - timedelta(seconds=self._live.rules.silence)
-            return len(await queries.silence(work.session, silent, cutoff))
+            now = await self._database.now(work.session)
+            return len(await queries.silence(work.session, silent, now, self._live.rules.silence))
 
     async def idle(self) -> None:
         """Wait for what is being written."""

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -22,6 +24,7 @@ log = structlog.get_logger(__name__)
 Record = Callable[[Run], Awaitable[None]]
 
 LONGEST = 3600.0  # seconds for one run of a job
+JUMP = 1.0  # seconds between two looks at both clocks by which they may drift apart
 
 
 class Runner:
@@ -32,6 +35,8 @@ class Runner:
         self._lease, self._record, self._seconds = lease, record, seconds
         self._aside = False
         self._scheduler: Any = None
+        self._apart = _apart()
+        self._over = asyncio.Event()
         self._under_way: set[asyncio.Task[Run]] = set()
 
     async def run(self, over: asyncio.Event | None = None) -> None:
@@ -57,6 +62,9 @@ class Runner:
         except SoupError as error:
             log.warning("lease.unknown", reason=str(error))
             held = self._lease.held
+        if abs(_apart() - self._apart) > JUMP:
+            # The scheduler goes by the clock on the wall: set back, it would stop the jobs for as long.
+            self._stop()
         if held is not None and self._scheduler is None:
             self._start()
         elif held is None and self._scheduler is not None:
@@ -64,6 +72,9 @@ class Runner:
 
     def _start(self) -> None:
         log.info("jobs.here", jobs=[*self.jobs])
+        metrics.LEASE_HELD.set(1)
+        self._over = asyncio.Event()
+        self._apart = _apart()
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         for job in self.jobs.values():
             self._scheduler.add_job(
@@ -79,6 +90,8 @@ class Runner:
         self._scheduler.start()
 
     def _stop(self) -> None:
+        self._over.set()
+        metrics.LEASE_HELD.set(0)
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None
@@ -87,14 +100,17 @@ class Runner:
         held = self._lease.held
         if held is None:
             return
+        held = replace(held, over=self._over)
         run = asyncio.create_task(self._run(job, held))  # our own: the scheduler's end would cut it off
         self._under_way.add(run)
         run.add_done_callback(self._under_way.discard)
-        await asyncio.shield(run)
+        with suppress(asyncio.CancelledError):  # which the scheduler would call an error of the job
+            await asyncio.shield(run)
 
     async def _run(self, job: Job, held: Held) -> Run:
         began, started = time.monotonic(), utc_now()
-        result = await self._result(job, held)
+        with metrics.JOB_SECONDS.labels(job.name).time():
+            result = await self._result(job, held)
         run = Run(job.name, started, round(time.monotonic() - began, 3), self._lease.me, result)
         try:
             await self._record(run)
@@ -115,6 +131,7 @@ class Runner:
             metrics.JOB_RUNS.labels(job.name, "failed").inc()
             return f"failed: {_line(repr(error))}"
         metrics.JOB_RUNS.labels(job.name, "done").inc()
+        metrics.JOB_SUCCESS.labels(job.name).set_to_current_time()
         if done:
             log.info("job.done", job=job.name, count=done)
         return f"done: {done}"
@@ -132,6 +149,11 @@ class Runner:
             await self._lease.release()
         except SoupError as error:
             log.warning("lease.kept", reason=str(error))
+
+
+def _apart() -> float:
+    """How far the clock on the wall is from the steady one."""
+    return time.time() - time.monotonic()
 
 
 def _line(text: str) -> str:

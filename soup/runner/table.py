@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from soup.access.service import Access
+from soup.blobs.scrub import Scrub
 from soup.blobs.service import Blobs
 from soup.db.lease import Held
 from soup.mirrors.service import Mirrors
@@ -10,7 +12,7 @@ from soup.mirrors.service import Mirrors
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`run` takes the lease it runs under and returns how much it did."""
+    """`run` takes the lease it runs under, and returns how much it did, soon after that lease is `over`."""
 
     name: str
     seconds: float
@@ -18,11 +20,22 @@ class Job:
 
 
 def jobs(
-    blobs: Blobs, mirrors: Mirrors, *, mirrors_sweep: float, blobs_sweep: float, feed_trim: float
+    blobs: Blobs,
+    scrub: Scrub,
+    mirrors: Mirrors,
+    access: Access,
+    *,
+    mirrors_sweep: float,
+    blobs_sweep: float,
+    blobs_scrub: float,
+    feed_trim: float,
+    tokens_expire: float,
 ) -> tuple[Job, ...]:
     """Every job soup has."""
     return (
         Job("mirrors.sweep", mirrors_sweep, mirrors.sweep),  # silent mirrors become status 0 (S16)
         Job("feed.trim", feed_trim, blobs.trim),  # readers get a month to hear of a deletion (D7)
+        Job("tokens.expire", tokens_expire, access.expire),
+        Job("blobs.scrub", blobs_scrub, scrub.run),  # a disk that forgets is to be found out
         Job("blobs.sweep", blobs_sweep, blobs.sweep),  # bytes of gone blobs, and what crashes left (D17)
     )

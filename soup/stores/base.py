@@ -49,6 +49,23 @@ class OnDisk(Protocol):
         """Where the file of this blob is, if it is here."""
 
 
+File = tuple[int, int, int, int]  # inode, size, moments of its last change: tells a file from its successor
+
+
+@runtime_checkable
+class Quarantine(Protocol):
+    """An extra power: bytes that are not what they should be can be set aside, for somebody to look at."""
+
+    async def file(self, digest: Digest) -> File | None:
+        """Which file this blob is now; None if it is not here. Raises StoreDown."""
+
+    async def set_aside(self, digest: Digest, file: File) -> bool:
+        """Take it out of the sight of the five verbs, durably, if it is still this file; whether it was.
+
+        Raises StoreDown.
+        """
+
+
 class Wrapper:
     """A store around a store. Passes on the five verbs and, on purpose, nothing else.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from soup import metrics
 from soup.core.errors import NoRoom, StoreDown
 
 P = ParamSpec("P")
@@ -49,6 +50,7 @@ def translated() -> Iterator[None]:
         raise StoreDown("the disk does not answer") from error
     except OSError as error:
         if error.errno in _FULL:
+            metrics.REFUSED.labels("full").inc()
             raise NoRoom(f"the disk is full: {os.strerror(error.errno or 0)}") from error
         raise StoreDown(f"the disk refuses: {error.strerror or error}") from error
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,11 +11,12 @@ from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.core.errors import BadDigest, BlobUnknown, DigestMismatch
 from soup.core.span import Span
-from soup.stores.base import Source
+from soup.stores.base import File, Source
 from soup.stores.disk import Disk, sync_folder
 from soup.stores.spool import PIECE, Spool, Spooled
 
 SPOOL = ".spool"
+QUARANTINE = ".quarantine"
 
 
 class LocalStore:
@@ -102,6 +104,41 @@ class LocalStore:
     async def drop(self, digest: Digest) -> None:
         """See Store."""
         await self._disk.run(self.path(digest).unlink, missing_ok=True)
+
+    async def file(self, digest: Digest) -> File | None:
+        """See Quarantine."""
+        return await self._disk.run(self._file, digest)
+
+    def _file(self, digest: Digest) -> File | None:
+        try:
+            # Opened, for NFS may remember a look.
+            fd = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            if not (self.folder / SPOOL).is_dir():
+                raise  # a disk that is not mounted has lost nothing
+            return None
+        try:
+            seen = os.fstat(fd)
+        finally:
+            os.close(fd)
+        return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+
+    async def set_aside(self, digest: Digest, file: File) -> bool:
+        """See Quarantine. It goes to `.quarantine`, under its digest, and more where one lies there."""
+        return await self._disk.run(self._set_aside, digest, file)
+
+    def _set_aside(self, digest: Digest, file: File) -> bool:
+        if self._file(digest) != file:
+            return False
+        folder = self.folder / QUARANTINE
+        self._make(folder)
+        target = folder / digest
+        if target.exists():
+            target = folder / f"{digest}.{secrets.token_hex(4)}"
+        self.path(digest).rename(target)
+        sync_folder(folder)
+        sync_folder(self.path(digest).parent)
+        return True
 
     async def walk(self) -> AsyncIterator[Blob]:
         """See Store. Files that are no blobs are passed over."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from soup import metrics
 from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.core.errors import NoRoom, TooLarge
@@ -117,7 +118,8 @@ class Spool:
     """
 
     def __init__(self, disk: Disk, folder: Path, *, keep_free: int | None, largest: int | None) -> None:
-        self._disk, self._folder, self._keep_free, self._largest = disk, folder, keep_free, largest
+        self._disk, self._folder, self._keep_free = disk, folder, keep_free
+        self.largest = largest
 
     async def expect(self, announced: int | None) -> None:
         """Refuse a body that cannot be kept before a byte of it has come. Raises TooLarge, NoRoom."""
@@ -152,16 +154,28 @@ class Spool:
             await asyncio.shield(asyncio.ensure_future(self._disk.run(spooled.close)))
 
     def _fits(self, size: int) -> None:
-        if self._largest is not None and size > self._largest:
-            raise TooLarge(f"more than {self._largest} bytes, the largest that is taken here")
+        if self.largest is not None and size > self.largest:
+            metrics.REFUSED.labels("largest").inc()
+            raise TooLarge(f"more than {self.largest} bytes, the largest that is taken here")
+
+    async def room(self) -> dict[str, int]:
+        """Bytes of the file system: `all`, those that are `free`, those that are to be `kept` free.
+
+        Raises StoreDown.
+        """
+        return await self._disk.run(self._measured)
+
+    def _measured(self) -> dict[str, int]:
+        disk = os.statvfs(self._folder)
+        whole = disk.f_blocks * disk.f_frsize
+        keep = min(1 << 30, whole // 100) if self._keep_free is None else self._keep_free
+        return {"all": whole, "free": disk.f_bavail * disk.f_frsize, "kept": keep}
 
     def _room(self, wanted: int) -> None:
-        disk = os.statvfs(self._folder)
-        keep = (
-            min(1 << 30, disk.f_blocks * disk.f_frsize // 100) if self._keep_free is None else self._keep_free
-        )
-        free = disk.f_bavail * disk.f_frsize
-        if free - wanted < keep:
+        room = self._measured()
+        keep = room["kept"]
+        if room["free"] - wanted < keep:
+            metrics.REFUSED.labels("keep_free").inc()
             raise NoRoom(f"{wanted} bytes would leave less than the {keep} bytes that are to stay free")
 
     def _write(self, spooled: Spooled, pieces: list[bytes]) -> None:

@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from soup.blobs.index import Ask
 from soup.blobs.model import Kept
+from soup.blobs.scrub import Scrub
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 from soup.db.lease import Held
+from soup.prepare import STORE
 from soup.stores.base import Source, Wrapper
 from tests.conftest import Kitchen
 from tests.contract import body
+from tests.databases import KIND
 
 LEEK = Digest.of(b"leek")
+FAST = 1 << 40  # bytes per second
 
 
 @pytest.fixture
@@ -54,6 +59,40 @@ def on_disk(kitchen: Kitchen) -> dict[str, bytes]:
     folder = kitchen.settings.blobs_folder
     files = (file for file in folder.rglob("*") if file.is_file() and file.name != "soup-store.json")
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+Make = Callable[..., Scrub]
+
+
+@pytest.fixture
+def make(blobs: Blobs) -> Make:
+    """Scrubs of the kitchen's store: each is another process to the others."""
+
+    def scrub(rate: int = FAST, seconds: float = 60) -> Scrub:
+        return Scrub(blobs._database, blobs._store, STORE, blobs._reading._disk, rate=rate, seconds=seconds)
+
+    return scrub
+
+
+def rounds(kitchen: Kitchen) -> list[tuple[int, int, int, bool]]:
+    """How many blobs, bytes and damaged ones the round has met, and whether it has ended."""
+    rows = KIND.ask(kitchen.settings.data, "select blobs, bytes, damaged, finished_at is not null from scrub")
+    return [(blobs, size, damaged, bool(ended)) for blobs, size, damaged, ended in rows]
+
+
+async def copies(blobs: Blobs, digest: Digest) -> list[tuple[str, bool]]:
+    """What is known of each copy, and whether it was ever verified."""
+    facts = await blobs.facts(digest)
+    return [(copy.state, copy.verified_at is not None) for copy in facts.placements]
+
+
+def quarantine(kitchen: Kitchen) -> Path:
+    return kitchen.settings.blobs_folder / ".quarantine"
+
+
+def spoil(kitchen: Kitchen, data: bytes) -> None:
+    """The same file with other bytes."""
+    kitchen.file(Digest.of(data)).write_bytes(b"x" * len(data))
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from soup.core import errors
 from soup.core.errors import BadRange, BlobMissing, BlobUnknown, NotAllowed, SoupError, Unauthenticated
 from soup.faces.errors import Guard, problem, status
+from soup.faces.manners import Manners
 
 DIGEST = "a" * 64
 
@@ -103,7 +104,7 @@ class Answered:
         self.messages.append(message)
 
     async def go(self) -> "Answered":
-        await Guard(self._inner, self._none)(self.scope, self._receive, self._send)
+        await Guard(self._inner, Manners())(self.scope, self._receive, self._send)
         return self
 
     @property
