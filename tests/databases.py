@@ -4,6 +4,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -77,7 +78,7 @@ def cluster(port: int) -> Iterator[Cluster]:
         _wait(started, folder / "log")
         yield started
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # on SIGTERM it would wait for its clients to leave
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,62 +4,14 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.command import refusal, soup
-from tests.conftest import Server
 from tests.databases import free_port
-
-LARGE = 48 * 1024 * 1024  # more than the buffers between soup and a client that does not read
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> float:
-    """Wait for it; how long that took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.02)
-    return time.monotonic() - began
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def answered_by(server: Server) -> bool:
-    """Whether a fresh connection is answered."""
-    try:
-        return httpx.get(f"{server.url}/healthz", timeout=5).is_success
-    except httpx.TransportError:
-        return False
-
-
-def downloading(server: Server) -> socket.socket:
-    """A client that has asked for a large blob and has read only the start of it."""
-    digest = server.keep(os.urandom(1024) * (LARGE // 1024))
-    client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-    client.sendall(f"GET /{digest} HTTP/1.1\r\nHost: soup\r\nConnection: close\r\n\r\n".encode())
-    assert client.recv(15) == b"HTTP/1.1 200 OK"
-    return client
-
-
-def rest(client: socket.socket) -> int:
-    """How many bytes of body still come."""
-    read, head = 0, b""
-    while b"\r\n\r\n" not in head:
-        head += client.recv(4096)
-    read = len(head.partition(b"\r\n\r\n")[2])
-    while piece := client.recv(1 << 20):
-        read += len(piece)
-    return read
+from tests.serve.processes import LARGE, alive, answered_by, both, downloading, rest, until
 
 
 @pytest.fixture
@@ -122,7 +74,7 @@ def test_told_to_stop(serve, room) -> None:
     Two workers answer. SIGTERM ends all within seconds, with status 0, and the temporary folder is gone.
     """
     server = serve()
-    until(lambda: len({_mark(server) for _ in range(8)}) == 2)
+    both(server)
     pids = [server.process.pid, *server.workers()]
     assert 3 == len(pids)
     assert 1 == len(list(room.iterdir()))
@@ -206,9 +158,10 @@ def test_a_download_that_would_never_end(serve) -> None:
     assert 1 < time.monotonic() - began < 8
 
 
-def test_the_parent_is_killed(serve) -> None:
+def test_the_parent_is_killed(serve, room) -> None:
     """
-    Workers do not outlive their parent: they would go on serving on its port. A new soup can have it.
+    Workers do not outlive their parent: they would go on serving on its port. Nothing stays behind, and a new
+    soup can have it all.
     """
     server = serve()
     workers = server.workers()
@@ -216,6 +169,7 @@ def test_the_parent_is_killed(serve) -> None:
     server.stop(signal.SIGKILL)
 
     assert 5 > until(lambda: not any(map(alive, workers)))
+    assert [] == list(room.iterdir())
     again = serve(data=server.data, server__port=server.port)
     assert answered_by(server)
     again.stop()
@@ -227,6 +181,7 @@ def test_a_worker_is_killed(serve) -> None:
     """
     server = serve()
     url = f"{server.url}/{server.keep(b'broth')}"
+    both(server)
     dead, other = server.workers()
     os.kill(dead, signal.SIGKILL)
 
@@ -240,13 +195,70 @@ def test_a_worker_is_killed(serve) -> None:
 
     assert 5 > failed
     assert other in server.workers()
-    until(lambda: len({_mark(server) for _ in range(8)}) == 2)
+    both(server)
     assert server.process.poll() is None
 
 
-def _mark(server: Server) -> str:
-    """Which worker answers a fresh connection."""
-    return httpx.get(f"{server.url}/healthz", timeout=5).headers["x-request-id"][:12]
+def test_a_worker_is_killed_twice_in_a_second(serve) -> None:
+    """
+    The other worker never notices, and the place is filled again each time, at once and then after a pause.
+    """
+    server = serve()
+    both(server)
+    dead, other = server.workers()
+
+    began = time.monotonic()
+    os.kill(dead, signal.SIGKILL)
+    until(lambda: len(server.workers()) == 2 and dead not in server.workers())
+    (second,) = set(server.workers()) - {other}
+    os.kill(second, signal.SIGKILL)
+    assert 1 > time.monotonic() - began
+
+    until(lambda: len(server.workers()) == 2 and second not in server.workers())
+    both(server)
+    assert other in server.workers()
+    ended = [line for line in server.log.read_text().splitlines() if "worker.ended" in line]
+    assert 2 == len(ended)
+    assert all('"how": "SIGKILL"' in line for line in ended)
+
+
+def test_workers_that_die_again_and_again(serve) -> None:
+    """
+    Each is replaced later than the one before, and the port stays ours while nobody listens.
+    """
+    server = serve(server__workers=1)
+    for _ in range(2):
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGKILL)
+        until(lambda worker=worker: server.workers() not in ([], [worker]))
+    os.kill(server.workers()[0], signal.SIGKILL)
+    until(lambda: not server.workers())
+
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", server.port))
+    server.wait()
+
+    said = server.log.read_text()
+    pauses = [
+        float(line.split('"next_in": ')[1].split(",")[0]) for line in said.splitlines() if "next_in" in line
+    ]
+    assert [0.25, 1, 2] == pauses
+
+
+def test_a_worker_that_is_told_to_stop(serve) -> None:
+    """
+    A worker that somebody ends with SIGTERM finishes what it does and is replaced.
+    """
+    server = serve(server__workers=1)
+    with downloading(server) as client:
+        os.kill(server.workers()[0], signal.SIGTERM)
+        time.sleep(0.3)
+
+        assert LARGE == rest(client)
+
+    server.wait()
 
 
 def test_another_port(serve) -> None:
