@@ -44,7 +44,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 def adapted(conf: str, soup: int, blobs: Path) -> str:
     """The file with another port, another listener and another folder: what its head says to adapt."""
     changes = {
-        "server 127.0.0.1:8080;": f"server 127.0.0.1:{soup};",
+        "server 127.0.0.1:8080 ": f"server 127.0.0.1:{soup} ",
         "listen 80;": "listen 127.0.0.1:%(port)d;",
         "alias /var/lib/soup/blobs/;": f"alias {blobs}/;",
     }
