@@ -106,8 +106,8 @@ class Soup:
         while self.face.closed is not None and not over.is_set():
             await asyncio.sleep(SOON)
             await self._start()
-        loops = [_ticking(act) for act in (self.blobs.refresh, self.mirrors.refresh, self.access.refresh)]
-        async with beating(*loops, self.runner.run):
+        looks = (self.blobs.refresh, self.blobs.measure, self.mirrors.refresh, self.access.refresh)
+        async with beating(*map(_ticking, looks), self.runner.run):
             await over.wait()
 
     @asynccontextmanager
@@ -190,6 +190,7 @@ def build(
             mirrors_sweep=settings.jobs.mirrors_sweep_seconds,
             blobs_sweep=settings.jobs.blobs_sweep_seconds,
             blobs_scrub=settings.jobs.blobs_scrub_seconds,
+            blobs_count=settings.jobs.blobs_count_seconds,
             feed_trim=settings.jobs.feed_trim_seconds,
             tokens_expire=settings.jobs.tokens_expire_seconds,
         ),

@@ -126,10 +126,14 @@ WORKER_RESTARTS = Counter("soup_worker_restarts", "Workers that ended by themsel
 
 
 def begin(version: str) -> None:
-    """A worker has started."""
+    """A worker has started. What one may want an alarm for is there at once: it sees a rise from 0 only."""
     BUILD.labels(version).set(1)
     STARTED.set(time.time())
     WORKERS.labels("all").set(1)
+    for reason in ("slots", "keep_free", "largest", "full"):
+        REFUSED.labels(reason)
+    for kind in ("timeout", "refused", "busy", "raced"):
+        DATABASE_ERRORS.labels(kind)
 
 
 def exposition() -> bytes:

@@ -188,6 +188,7 @@ class Jobs(Section):
     blobs_scrub_seconds: Seconds = Field(
         60, description="How often the scrub goes on, for nine tenths of this time"
     )
+    blobs_count_seconds: Seconds = Field(300, description="How often blobs are counted for the metrics")
     feed_trim_seconds: Seconds = Field(3600, description="How often blobs deleted long ago are forgotten")
     tokens_expire_seconds: Seconds = Field(3600, description="How often tokens that have expired are removed")
 

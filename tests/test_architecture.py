@@ -4,25 +4,13 @@ import ast
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client.metrics import MetricWrapperBase
-
-from soup import metrics
 from soup.settings import settings
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 ROUTES = {"get", "post", "put", "patch", "delete", "route"}
-
-
-def exposed() -> Iterator[str]:
-    """Every metric as /metrics names it."""
-    for metric in vars(metrics).values():
-        if isinstance(metric, MetricWrapperBase):
-            for family in metric.describe():
-                yield f"{family.name}_total" if family.type == "counter" else family.name
 
 
 def test_floors() -> None:
@@ -78,15 +66,6 @@ def test_every_setting_is_in_the_readme() -> None:
     readme = README.read_text()
 
     assert [] == [path for path in settings() if f"`{path}`" not in readme]
-
-
-def test_every_metric_is_in_the_readme() -> None:
-    """
-    A metric nobody can find is not watched.
-    """
-    readme = README.read_text()
-
-    assert [] == [name for name in exposed() if f"`{name}`" not in readme]
 
 
 async def test_every_route_is_in_the_readme(kitchen) -> None:

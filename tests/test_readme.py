@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import program
+from tests.databases import cluster, free_port, programs
 
 README = Path(__file__).parent.parent / "README.md"
 ADDRESS = "127.0.0.1:8080"  # of the soup in the README
@@ -79,8 +81,9 @@ def steps(text: str) -> Iterator[Step]:
 class Shell:
     """One bash for all commands, so that variables and the folder stay."""
 
-    def __init__(self, folder: Path, address: str = ADDRESS) -> None:
-        self.address = address
+    def __init__(self, folder: Path, address: str = ADDRESS, **ports: int) -> None:
+        """`p8081=19000`: where the README says port 8081 it is 19000 here."""
+        self.elsewhere = {ADDRESS: address} | {name[1:]: str(port) for name, port in ports.items()}
         environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.bash = subprocess.Popen(
             [program("bash"), "--norc", "--noprofile"],
@@ -96,17 +99,24 @@ class Shell:
         """What a command prints, its errors included."""
         assert self.bash.stdin
         assert self.bash.stdout
-        asked = command.replace(ADDRESS, self.address)
+        asked = command
+        for there, here in self.elsewhere.items():
+            asked = asked.replace(there, here)
         self.bash.stdin.write(f"{{ {asked}\n}} </dev/null\nprintf '\\n{END} %s\\n' $?\n")
         self.bash.stdin.flush()
         printed: list[str] = []
         for line in self.bash.stdout:
             if line.startswith(END):
                 break
-            printed.append(line.rstrip("\n").replace(self.address, ADDRESS))
+            printed.append(self._as_there(line.rstrip("\n")))
         else:
             printed.append("(the shell ended)")
         return printed[:-1] if printed and not printed[-1] else printed
+
+    def _as_there(self, line: str) -> str:
+        for there, here in self.elsewhere.items():
+            line = line.replace(here, there)
+        return line
 
     def close(self) -> None:
         self.bash.kill()
@@ -145,7 +155,14 @@ def shell(tmp_path):
     shell.close()
 
 
-def test_the_readme(serve, tmp_path) -> None:
+def section(title: str) -> str:
+    """A section of the README, each line where it stands there."""
+    before, found, after = README.read_text().partition(f"\n## {title}\n")
+    assert found
+    return "\n" * (before.count("\n") + 2) + after.partition("\n## ")[0]
+
+
+def test_the_tour(serve, tmp_path) -> None:
     """
     A reader who types what stands there sees what stands there.
     """
@@ -153,9 +170,28 @@ def test_the_readme(serve, tmp_path) -> None:
     shell = Shell(tmp_path, f"127.0.0.1:{server.port}")
 
     try:
-        run(README.read_text(), shell)
+        run(section("A tour"), shell)
     finally:
         shell.close()
+
+
+@pytest.mark.sqlite
+def test_many_cores(tmp_path, monkeypatch) -> None:
+    """
+    PostgreSQL, two cores and an nginx in front, as the README sets them up: one stops, the other answers.
+    """
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{programs()}:{os.environ['PATH']}:/usr/sbin")
+    ports = {f"p{port}": free_port() for port in (8080, 8081, 8082)}
+    (tmp_path / "nginx").mkdir()
+    conf = (README.parent / "nginx" / "front.conf").read_text()
+    (tmp_path / "nginx" / "front.conf").write_text(conf.replace("8080", str(ports["p8080"])))
+    with cluster(free_port()) as postgres:
+        shell = Shell(tmp_path, ADDRESS, p5432=postgres.port, **ports)
+        try:
+            run(section("Many cores"), shell)
+        finally:
+            shell.run("kill $(jobs -p) $(cat nginx.pid); wait")
+            shell.close()
 
 
 def test_the_readme_has_a_tour() -> None:

@@ -244,15 +244,24 @@ class PostgresIndex:
 
     async def _query(self, statement: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
         try:
-            async with Limit(self._seconds), self._pool.connection() as connection:
-                cursor = await connection.execute(statement, arguments, binary=True)
-                return await cursor.fetchall()
+            async with Limit(self._seconds):
+                try:
+                    return await self._one(statement, arguments)
+                except psycopg.OperationalError:
+                    # It may be cut, and the others with it, as when the server has been restarted.
+                    await self._pool.check()
+                    return await self._one(statement, arguments)
         except (TimeoutError, PoolTimeout) as error:
             metrics.DATABASE_ERRORS.labels("timeout").inc()
             raise DatabaseDown("the database did not answer in time") from error
         except psycopg.Error as error:
             metrics.DATABASE_ERRORS.labels("refused").inc()
             raise DatabaseDown(f"the database refuses: {error}") from error
+
+    async def _one(self, statement: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, arguments, binary=True)
+            return await cursor.fetchall()
 
     async def start(self) -> None:
         """See Index."""

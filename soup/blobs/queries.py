@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.blobs.model import Copy, Facts, Feed, Placement, Round
@@ -269,14 +269,18 @@ async def save(session: AsyncSession, store_id: int, round: Round) -> None:
     await session.execute(insertion.on_conflict_do_update(index_elements=["store_id"], set_=values))
 
 
-async def counted(session: AsyncSession) -> tuple[int, int]:
-    """How many blobs are present, and their bytes."""
-    row = (
-        await session.execute(
-            select(func.count(), func.coalesce(func.sum(blob.c.size), 0)).where(blob.c.state == State.PRESENT)
-        )
-    ).one()
-    return int(row[0]), int(row[1])
+async def counted(session: AsyncSession, after: int, many: int) -> tuple[int | None, int, int]:
+    """Of the next `many` rows behind an id: the last id (None: no rows), blobs that are present, bytes."""
+    behind = select(blob.c.id, blob.c.size, blob.c.state).where(blob.c.id > after)
+    some = behind.order_by(blob.c.id).limit(many).subquery()
+    here = some.c.state == State.PRESENT
+    found = select(
+        func.max(some.c.id),
+        func.coalesce(func.sum(case((here, 1), else_=0)), 0),
+        func.coalesce(func.sum(case((here, some.c.size), else_=0)), 0),
+    )
+    last, blobs, size = (await session.execute(found)).one()
+    return last, int(blobs), int(size)
 
 
 async def begin_feed(session: AsyncSession, epoch: str) -> None:

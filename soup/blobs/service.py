@@ -36,6 +36,7 @@ from soup.stores.spool import Spool
 log = structlog.get_logger(__name__)
 
 GROUP = 256  # blobs in one transaction at most
+COUNTED = 100_000  # rows looked at in one question
 SWEPT = 16  # blobs whose bytes go in one transaction
 
 
@@ -72,7 +73,7 @@ class Blobs:
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
         self._stopping = False
         self._arrivals: Gather[_Arrival, bool] = Gather(
-            self._commit, pause=0.005, most=GROUP, limit=2 * database.seconds
+            self._commit, pause=0.005, most=GROUP, limit=database.seconds
         )
 
     async def start(self) -> None:
@@ -321,9 +322,24 @@ class Blobs:
                 return swept
 
     async def counted(self) -> tuple[int, int]:
-        """How many blobs are present, and their bytes."""
-        async with self._database.reading() as session:
-            return await queries.counted(session)
+        """How many blobs are present, and their bytes.
+
+        In pieces: of a database of many millions that is more than any one question may take.
+        """
+        blobs, size, after = 0, 0, 0
+        while True:
+            async with self._database.reading() as session:
+                last, more, bytes_more = await queries.counted(session, after, COUNTED)
+            if last is None:
+                return blobs, size
+            blobs, size, after = blobs + more, size + bytes_more, last
+
+    async def count(self, _: Held) -> int:
+        """Tell the metrics how many blobs there are; how many."""
+        blobs, size = await self.counted()
+        metrics.BLOBS.set(blobs)
+        metrics.BLOB_BYTES.set(size)
+        return blobs
 
     async def idle(self) -> None:
         """Wait for what is being committed."""

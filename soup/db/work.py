@@ -20,7 +20,7 @@ from soup.db.engines import engines, parsed
 
 # The longest that any transaction may take: who waits for a server is to hear within 5 s that it is down; a
 # disk that takes its time is waited for, because what it is asked to keep has come all the way.
-SERVER_SECONDS, DISK_SECONDS = 4.5, 60.0
+SERVER_SECONDS, DISK_SECONDS = 4.0, 60.0
 PATIENCE = 5.0
 
 
@@ -92,7 +92,7 @@ class Database:
 
 
 class Contended(DatabaseDown):
-    """Another process was faster, or is still at it. The next try may do."""
+    """Another process was faster, or is still at it, or has cut the connection. The next try may do."""
 
 
 class translated:  # noqa: N801 - reads as a verb where it is used

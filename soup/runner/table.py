@@ -28,6 +28,7 @@ def jobs(
     mirrors_sweep: float,
     blobs_sweep: float,
     blobs_scrub: float,
+    blobs_count: float,
     feed_trim: float,
     tokens_expire: float,
 ) -> tuple[Job, ...]:
@@ -36,6 +37,7 @@ def jobs(
         Job("mirrors.sweep", mirrors_sweep, mirrors.sweep),  # silent mirrors become status 0 (S16)
         Job("feed.trim", feed_trim, blobs.trim),  # readers get a month to hear of a deletion (D7)
         Job("tokens.expire", tokens_expire, access.expire),
+        Job("blobs.count", blobs_count, blobs.count),  # for the metrics
         Job("blobs.scrub", blobs_scrub, scrub.run),  # a disk that forgets is to be found out
         Job("blobs.sweep", blobs_sweep, blobs.sweep),  # bytes of gone blobs, and what crashes left (D17)
     )

@@ -10,6 +10,7 @@ from soup.access.model import Kind
 from soup.access.service import Access
 from soup.core.bell import Bell
 from soup.core.errors import Unauthenticated
+from soup.db.lease import Held, LeaseLost
 from soup.db.work import Database
 from tests.conftest import Kitchen, Time, bearer
 from tests.databases import KIND
@@ -182,6 +183,58 @@ async def test_when_a_token_was_used(kitchen: Kitchen, clocks: Time) -> None:
     assert [None, None] == unused
     assert ["2026-01-01 12:01:01", "None"] == [str(row[4])[:19] for row in rows(kitchen)[-2:]]
     assert not await works(kitchen, f"{idle}x")
+
+
+async def test_tokens_that_have_expired(kitchen: Kitchen, clocks: Time) -> None:
+    """
+    The job takes the tokens that have expired out of the table, to the second, and no others.
+    """
+    access, held = kitchen.soup.access, await kitchen.soup.runner._lease.renew()
+    assert held is not None
+    before = len(rows(kitchen))
+    await access.new(Kind.WRITE, None, timedelta(hours=1))
+    longer = await access.new(Kind.READ, None, timedelta(hours=2))
+    clocks.forward(3599)
+    assert 0 == await access.expire(held)
+    clocks.forward(1)
+
+    assert 1 == await access.expire(held)
+
+    assert before + 1 == len(rows(kitchen))
+    assert await works(kitchen, longer)
+    assert 0 == await access.expire(held)
+
+
+async def test_the_old_token_of_a_mirror_expires(kitchen: Kitchen, clocks: Time) -> None:
+    """
+    What a rotation has left behind goes after its day; the new token and the mirror stay.
+    """
+    mirror = await kitchen.mirror("a.example")
+    new = await rotated(kitchen, mirror)
+    clocks.forward(86_400)
+    held = await kitchen.soup.runner._lease.renew()
+    assert held is not None
+
+    assert 1 == await kitchen.soup.access.expire(held)
+
+    assert await works(kitchen, new)
+    assert ["a.example"] == [*await kitchen.listed()]
+
+
+async def test_the_lease_has_passed_on(kitchen: Kitchen, clocks: Time) -> None:
+    """
+    A process that slept through its lease removes no tokens.
+    """
+    held = await kitchen.soup.runner._lease.renew()
+    assert held is not None
+    await kitchen.soup.access.new(Kind.WRITE, None, timedelta(hours=1))
+    clocks.forward(3600)
+    before = rows(kitchen)
+
+    with pytest.raises(LeaseLost):
+        await kitchen.soup.access.expire(Held(held.name, held.epoch - 1))
+
+    assert before == rows(kitchen)
 
 
 async def test_a_token_that_is_revoked_elsewhere(kitchen: Kitchen) -> None:

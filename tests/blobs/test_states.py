@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 
+from soup.blobs import service
 from soup.blobs.service import Blobs
 from soup.core.blob import State
 from soup.core.digest import Digest
@@ -192,6 +193,19 @@ async def test_counted(blobs: Blobs) -> None:
     await blobs.delete(Digest.of(b"kale"))
 
     assert (3, 9) == await blobs.counted()
+
+
+async def test_counted_in_pieces(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However many rows are looked at in one question, the count is the same.
+    """
+    for data in (b"leek", b"kale", b"", b"chard"):
+        await keep(blobs, data)
+    await blobs.delete(Digest.of(b"kale"))
+
+    for many in (1, 2, 3, 4):
+        monkeypatch.setattr(service, "COUNTED", many)
+        assert (3, 9) == await blobs.counted()
 
 
 async def test_the_feed_has_a_name(cook: Cook) -> None:

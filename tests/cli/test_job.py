@@ -1,6 +1,7 @@
 """`soup job`: what ran, and running it now."""
 
 import shutil
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from tests.command import refusal, soup
 from tests.conftest import Server, Servers
 from tests.databases import KIND
 
-NAMES = ["mirrors.sweep", "feed.trim", "blobs.sweep"]
+NAMES = ["mirrors.sweep", "feed.trim", "tokens.expire", "blobs.count", "blobs.scrub", "blobs.sweep"]
 SELDOM = {
     "jobs__mirrors_sweep_seconds": 86_400,
     "jobs__blobs_sweep_seconds": 86_400,
@@ -39,6 +40,9 @@ def test_jobs_that_never_ran(still: Server) -> None:
         ["job", "every", "last run", "took", "where", "result"],
         ["mirrors.sweep", "86400 s", "never", "-", "-", "-"],
         ["feed.trim", "3600 s", "never", "-", "-", "-"],
+        ["tokens.expire", "3600 s", "never", "-", "-", "-"],
+        ["blobs.count", "300 s", "never", "-", "-", "-"],
+        ["blobs.scrub", "60 s", "never", "-", "-", "-"],
         ["blobs.sweep", "86400 s", "never", "-", "-", "-"],
     ] == listed
 
@@ -59,7 +63,7 @@ def test_a_job_that_is_run_now(still: Server) -> None:
     assert not file.exists()
     assert before == holders(still)
     _, *others, last = rows(beside(still, "job", "ls"))
-    assert ["never", "never"] == [row[2] for row in others]
+    assert ["never"] * 5 == [row[2] for row in others]
     assert "done: 1" == last[5]
     assert abs(datetime.now(UTC) - datetime.fromisoformat(last[2])) < timedelta(minutes=1)
     assert 60 > float(last[3].removesuffix(" s"))
@@ -78,6 +82,26 @@ def test_a_job_that_ran_by_itself(serve: Servers) -> None:
     sweep = rows(beside(server, "job", "ls"))[1]
 
     assert ["mirrors.sweep", holders(server)[0][0], "done: 0"] == [sweep[0], *sweep[4:]]
+    host, pid, _ = sweep[4].split(":")
+    assert socket.gethostname() == host
+    assert int(pid) in server.workers()
+
+
+def test_a_scrub_that_is_run_now(still: Server) -> None:
+    """
+    It says how many blobs it has read, and so does the list.
+    """
+    digest = still.keep(b"parsley")
+    file = still.data / "blobs" / digest[:3] / digest
+    file.write_bytes(b"parsnip")
+
+    ended = beside(still, "job", "run", "blobs.scrub")
+
+    assert (0, "blobs.scrub done: 1\n") == (ended.returncode, ended.stdout), ended
+    assert "blob.damaged" in ended.stderr
+    assert ["done: 1"] == [row[5] for row in rows(beside(still, "job", "ls")) if row[0] == "blobs.scrub"]
+    assert not file.exists()
+    assert b"parsnip" == (still.data / "blobs/.quarantine" / digest).read_bytes()
 
 
 def test_a_job_nobody_knows(still: Server) -> None:

@@ -3,69 +3,22 @@
 It is a PostgreSQL of these tests' own, so they run once, whatever database the others run on.
 """
 
-import os
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-import httpx
 import pytest
 
 from tests.conftest import Server, Servers, bearer, sha256
-from tests.databases import Cluster, cluster, free_port, programs
+from tests.postgres import PATIENCE, Postgres, ask, away
+from tests.postgres import postgres as started
 from tests.wire import until
 from tests.workers import each_worker
-
-PATIENCE = 5.0  # seconds in which everybody is answered, and in which soup is itself again
-Answer = tuple[str, int, float, httpx.Headers]
-
-
-@dataclass
-class Postgres:
-    """A cluster that can be taken away."""
-
-    cluster: Cluster
-
-    def control(self, *arguments: str) -> None:
-        user = (
-            ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if not os.geteuid() else []
-        )
-        command = [*user, programs() / "pg_ctl", *arguments, "-w", "-D", self.cluster.folder / "data"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-
-    def stop(self) -> None:
-        self.control("stop", "-m", "fast")  # it runs without fsync: what ends it harder loses commits
-
-    def start(self) -> None:
-        self.control("restart", "-l", str(self.cluster.folder / "data/log"))
-
-    def processes(self) -> list[int]:
-        """The postmaster and all that it has started, itself first."""
-        pid = int((self.cluster.folder / "data/postmaster.pid").read_text().split()[0])
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *map(int, children)]
-
-    def freeze(self) -> None:
-        for pid in self.processes():
-            os.kill(pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        for pid in self.processes():
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    with cluster(free_port()) as started:
-        found = Postgres(started)
+    with started() as found:
         yield found
-        if (started.folder / "data/postmaster.pid").exists():
-            found.stop()
 
 
 @pytest.fixture(scope="module")
@@ -74,30 +27,6 @@ def there(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Itera
     servers = Servers(tmp_path_factory.mktemp("gone"))
     with servers.stack:
         yield servers(database=postgres.cluster.fresh())
-
-
-@contextmanager
-def away(leave: Callable[[], None], back: Callable[[], None]) -> Iterator[None]:
-    leave()
-    try:
-        yield
-    finally:
-        back()
-
-
-def ask(server: Server, requests: list[tuple[str, str, dict[str, object]]]) -> list[Answer]:
-    """Ask all of it at once, each on a connection of its own; what came, and after how long."""
-
-    def one(request: tuple[str, str, dict[str, object]]) -> Answer:
-        method, path, more = request
-        with httpx.Client(base_url=server.url, timeout=30) as client:
-            began = time.monotonic()
-            answer = client.request(method, path, **more)
-            took = time.monotonic() - began
-        return f"{method} {path}", answer.status_code, took, answer.headers
-
-    with ThreadPoolExecutor(len(requests)) as pool:
-        return list(pool.map(one, requests))
 
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])

@@ -6,21 +6,17 @@ import re
 import shutil
 import signal
 import socket
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-from soup import metrics
 from soup.faces.ops import LIVE, READY
-from tests.conftest import Server, Servers, bearer, sha256
+from tests.conftest import Servers, bearer, sha256
+from tests.scrape import eventually, rise, scraped
 
 NAMES = [
     "/healthz", "/health", "/healthcheck", "/helthcheck",
@@ -29,38 +25,12 @@ NAMES = [
 IDS = ("x-request-id", "x-amz-request-id")
 
 
-def scraped(server: Server) -> dict[str, float]:
-    """Every sample of /metrics, by `name{label="value"}`."""
-    samples: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics").text):
-        for sample in family.samples:
-            labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
-            samples[sample.name + (f"{{{labels}}}" if labels else "")] = sample.value
-    return samples
-
-
-def eventually(true: Callable[[], object], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def lone(tmp_path_factory):
     """One worker: whoever asks it for metrics gets what it has counted up to this request."""
     servers = Servers(tmp_path_factory.mktemp("lone"))
     with servers.stack:
         yield servers(server__workers=1)
-
-
-def rise(server: Server, act: Callable[[], object], name: str) -> float:
-    """By how much a metric goes up when this is done."""
-    before = scraped(server).get(name, 0)
-
-    act()
-
-    return scraped(server).get(name, 0) - before
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -352,22 +322,3 @@ def test_any_id(lone, asked) -> None:
     assert 1 == len(ids)
     assert kept == (ids == {asked})
     assert re.fullmatch("[0-9a-fA-F]{1,64}", ids.pop())
-
-
-def test_every_metric_is_moved() -> None:
-    """
-    A metric that no test moves may stand still for ever.
-    """
-    tests = Path(__file__).read_text() + Path(__file__).parents[1].joinpath("test_logs.py").read_text()
-    names = [
-        sample.name
-        for metric in vars(metrics).values()
-        if isinstance(metric, MetricWrapperBase)
-        for sample in (metric.labels(*("x",) * len(metric._labelnames)) if metric._labelnames else metric)
-        .collect()[0]
-        .samples
-        if not sample.name.endswith("_created")
-    ]
-
-    assert names
-    assert [] == [name for name in names if name not in tests]

@@ -11,7 +11,7 @@ import pytest
 from soup.core.digest import Digest
 from soup.core.errors import NoRoom, StoreDown
 from soup.stores.disk import Disk
-from soup.stores.local import SPOOL, LocalStore
+from soup.stores.local import QUARANTINE, SPOOL, LocalStore
 from tests.contract import BROTH, blob_of, read, source, walked
 from tests.folders import handles, names
 from tests.stores.conftest import TINY, read_only
@@ -84,6 +84,55 @@ async def test_a_walk_while_blobs_are_dropped(store: LocalStore) -> None:
     for found in await walks:
         assert sorted(found, key=lambda blob: blob.digest) == found
     assert [] == await walked(store)
+
+
+async def test_setting_aside(store: LocalStore) -> None:
+    """
+    What is set aside is kept, and no verb sees it any more.
+    """
+    await store.put(LEEK, source(b"leek"))
+    file = await store.file(LEEK.digest)
+    assert file is not None
+
+    assert await store.set_aside(LEEK.digest, file)
+
+    assert b"leek" == (store.folder / QUARANTINE / LEEK.digest).read_bytes()
+    assert not await store.has(LEEK.digest)
+    assert await store.file(LEEK.digest) is None
+    assert [] == await walked(store)
+    await store.drop(LEEK.digest)
+    assert [LEEK.digest] == names(store.folder / QUARANTINE)
+
+
+async def test_setting_aside_what_was_replaced(store: LocalStore) -> None:
+    """
+    A file that has come in the place of the one that is meant stays where it is.
+    """
+    await store.put(LEEK, source(b"leek"))
+    file = await store.file(LEEK.digest)
+    assert file is not None
+    await store.put(LEEK, source(b"leek"))
+
+    assert not await store.set_aside(LEEK.digest, file)
+
+    assert b"leek" == await read(store.open(LEEK.digest))
+
+
+async def test_which_file_it_is(store: LocalStore) -> None:
+    """
+    A file is the same until it is written to or replaced; a store that is not mounted does not say.
+    """
+    await store.put(LEEK, source(b"leek"))
+    first = await store.file(LEEK.digest)
+    assert first == await store.file(LEEK.digest)
+    store.path(LEEK.digest).write_bytes(b"leej")
+    second = await store.file(LEEK.digest)
+    await store.put(LEEK, source(b"leek"))
+
+    assert 3 == len({first, second, await store.file(LEEK.digest)})
+    shutil.rmtree(store.folder)
+    with pytest.raises(StoreDown):
+        await store.file(LEEK.digest)
 
 
 async def test_its_folder_is_gone(store: LocalStore) -> None:

@@ -1,0 +1,179 @@
+"""The process that does the jobs dies, or sleeps: another does them, and nothing is done twice (D18)."""
+
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from soup.settings import Settings
+from tests.conftest import Server, Servers
+from tests.databases import KIND
+from tests.wire import until
+
+LEASE = 3.0  # seconds: a machine that does something else as well may be late by as much
+OPENING = 64 * 1024  # bytes that a blob counts for in the scrub, however small it is
+SETTINGS: dict[str, Any] = {
+    "server__workers": 1,
+    "jobs__lease_seconds": LEASE,
+    "jobs__mirrors_sweep_seconds": 0.2,
+    "jobs__blobs_sweep_seconds": 0.3,
+    "blobs__swept_seconds": 0.3,
+    "jobs__blobs_scrub_seconds": 2,
+    "scrub__bytes_per_second": 4 * OPENING,
+}
+
+
+def bound(lease: float) -> float:
+    """Seconds until another has taken over: the lease runs out, a third of it passes until somebody tries."""
+    return lease * 4 / 3 + 1.5
+
+
+@dataclass
+class Pair:
+    """Two soups of one worker each, on one database and one folder."""
+
+    serve: Servers
+    folder: Path
+    servers: list[Server] = field(default_factory=list)
+
+    def start(self) -> Server:
+        database = KIND.url(self.folder) or f"sqlite:///{self.folder / 'soup.db'}"
+        self.servers.append(self.serve(database=database, store__folder=self.folder / "blobs", **SETTINGS))
+        return self.servers[-1]
+
+    def ask(self, statement: str) -> list[tuple[Any, ...]]:
+        return KIND.ask(self.folder, statement)
+
+    def holder(self) -> tuple[str, int]:
+        """Who has the lease, and under which epoch."""
+        ((holder, epoch),) = self.ask("select holder, epoch from lease where name = 'jobs'")
+        return holder, epoch
+
+    def runs(self, holder: str, job: str) -> list[str]:
+        """What came of the runs of a job at one holder."""
+        rows = self.ask(f"select holder, result from job_run where name = '{job}' order by id")  # noqa: S608 - ours
+        return [result for where, result in rows if where == holder]
+
+    def swept(self, holder: str) -> int:
+        """How many blobs one holder has swept."""
+        runs = self.runs(holder, "blobs.sweep")
+        return sum(int(result.removeprefix("done: ")) for result in runs if result.startswith("done"))
+
+    def busy(self) -> bool:
+        """Whether somebody is in the middle of a transaction, for half a second."""
+        if KIND.name == "sqlite":
+            with closing(
+                sqlite3.connect(self.folder / "soup.db", timeout=0.5, isolation_level=None)
+            ) as handle:
+                try:
+                    handle.execute("begin immediate")
+                except sqlite3.OperationalError:
+                    return True
+            return False
+        end = time.monotonic() + 0.5
+        with psycopg.connect(KIND.url(self.folder), autocommit=True) as connection:
+            while time.monotonic() < end:
+                (count,) = connection.execute(
+                    "select count(*) from pg_stat_activity where datname = current_database()"
+                    " and pid <> pg_backend_pid() and xact_start is not null"
+                ).fetchone() or (0,)
+                if not count:
+                    return False
+        return True
+
+    def file(self, digest: str) -> Path:
+        return self.folder / "blobs" / digest[:3] / digest
+
+    def delete(self, server: Server, digest: str) -> None:
+        url = f"/api/blob/{digest}"
+        assert 204 == server.client.delete(url, headers=self.servers[0].admin).status_code
+
+
+def pid(holder: str) -> int:
+    return int(holder.split(":")[1])
+
+
+@pytest.fixture
+def pair(serve: Servers, tmp_path: Path) -> Pair:
+    (tmp_path / "shared").mkdir()
+    pair = Pair(serve, tmp_path / "shared")
+    pair.start()
+    pair.start()
+    until(lambda: pair.runs(pair.holder()[0], "mirrors.sweep"))
+    return pair
+
+
+def test_the_holder_is_killed(pair: Pair) -> None:
+    """
+    Another process does the jobs when the lease has run out: within 15 seconds, as it is without settings.
+    """
+    holder, epoch = pair.holder()
+    os.kill(pid(holder), signal.SIGKILL)
+    killed = time.monotonic()
+
+    until(lambda: pair.holder()[0] != holder)
+    until(lambda: pair.runs(pair.holder()[0], "mirrors.sweep"))
+
+    assert time.monotonic() - killed < bound(LEASE)
+    assert bound(Settings().jobs.lease_seconds) < 15
+    assert epoch + 1 == pair.holder()[1]
+
+
+@pytest.fixture
+def sleeper(pair: Pair) -> Iterator[str]:
+    """The holder, stopped in the middle of its scrub and outside of a transaction."""
+    for number in range(12):
+        pair.servers[0].client.post("/api/blob", content=b"%d" % number, headers=pair.servers[0].admin)
+    pair.ask("delete from scrub")  # the round before these came has just ended, and the next is an hour away
+    until(lambda: pair.ask("select store_id from scrub where blobs > 0"))
+    time.sleep(0.7)  # a run has just ended: now the next is under way
+    holder, _ = pair.holder()
+    os.kill(pid(holder), signal.SIGSTOP)
+    while pair.busy():
+        os.kill(pid(holder), signal.SIGCONT)
+        time.sleep(0.05)
+        os.kill(pid(holder), signal.SIGSTOP)
+    yield holder
+    os.kill(pid(holder), signal.SIGCONT)
+
+
+def test_the_holder_sleeps(pair: Pair, sleeper: str) -> None:
+    """
+    Another takes over, goes on where the sleeper was, and what that one does when it wakes up counts nothing.
+    """
+    stopped = time.monotonic()
+    (awake,) = (server for server in pair.servers if pid(sleeper) not in server.workers())
+    leek, kale = (
+        awake.client.post("/api/blob", content=data, headers=pair.servers[0].admin).json()["digest"]
+        for data in (b"leek", b"kale")
+    )
+    pair.delete(awake, leek)
+    pair.delete(awake, kale)
+    until(lambda: pair.holder()[0] != sleeper)
+    took = time.monotonic() - stopped
+    other, epoch = pair.holder()
+    until(lambda: not pair.file(leek).exists() and not pair.file(kale).exists())
+    awake.client.post("/api/blob", content=b"kale", headers=pair.servers[0].admin)
+
+    before = len(pair.runs(sleeper, "blobs.scrub"))
+    os.kill(pid(sleeper), signal.SIGCONT)
+    until(lambda: len(pair.runs(sleeper, "blobs.scrub")) > before, 20)
+    until(lambda: pair.ask("select blobs from scrub where finished_at is not null"), 20)
+    sweeps = len(pair.runs(other, "blobs.sweep"))
+    until(lambda: len(pair.runs(other, "blobs.sweep")) > sweeps + 2)
+
+    assert took < bound(LEASE)
+    assert (other, epoch) == pair.holder()
+    assert ["failed: lease 'jobs' has passed on"] == pair.runs(sleeper, "blobs.scrub")[before:]
+    assert (0, 2) == (pair.swept(sleeper), pair.swept(other))
+    assert b"kale" == pair.file(kale).read_bytes()
+    assert not pair.file(leek).exists()
+    assert [(13, 0)] == pair.ask("select blobs, damaged from scrub")
