@@ -89,12 +89,6 @@ class Server(Section):
             raise ValueError("a port is a number from 1 to 65535")
         return control
 
-    @property
-    def control_address(self) -> tuple[str, int] | None:
-        """Host and port of `control`."""
-        host, _, port = self.control.rpartition(":")
-        return (host.strip("[]"), int(port)) if self.control else None
-
 
 class Auth(Section):
     """Who may do what."""

@@ -13,7 +13,8 @@ from soup.core.errors import Refused
 from soup.settings import Section, Settings, settings, unknown
 
 SOUP = Path(__file__).parent.parent / "soup"
-READERS = ("app.py", "prepare.py", "cli/serve.py", "settings.py")
+SERVE = ("serve/listener.py", "serve/parent.py", "serve/worker.py")
+READERS = ("app.py", "prepare.py", "cli/serve.py", "settings.py", *SERVE)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def run(settings: "Settings", config: Path | None) -> None:
     for name in unknown(os.environ):
         log.warning("environment.unknown", name=name)
     warn(settings)
-    found, held = listeners(settings.server)
+    found, held = listeners(settings)
 
     def again() -> "Settings":
         new = load(config)

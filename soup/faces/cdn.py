@@ -169,7 +169,7 @@ async def change(
     return {
         "epoch": feed.epoch,
         "head": feed.head,
-        "interval": manners.report_seconds,
+        "interval": float(manners.report_seconds),
         "now": text(utc_now()),
     }
 

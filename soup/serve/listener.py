@@ -4,7 +4,7 @@ import socket
 from dataclasses import dataclass
 
 from soup.core.errors import Refused
-from soup.settings import Server
+from soup.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +20,16 @@ class Listener:
     control: bool = False
 
 
-def listeners(server: Server) -> tuple[list[Listener], list[socket.socket]]:
+def listeners(settings: Settings) -> tuple[list[Listener], list[socket.socket]]:
     """Every listener these settings ask for, and the sockets that hold their ports until they are closed.
 
     Raises Refused where a port is taken.
     """
-    wanted = [(server.host, server.port, server.workers, False)]
-    if server.control_address is not None:
-        wanted.append((*server.control_address, 1, True))
+    public = (settings.server.host, settings.server.port, settings.server.workers, False)
+    wanted: list[tuple[str, int, int, bool]] = [public]
+    if settings.server.control:
+        name, _, number = settings.server.control.rpartition(":")
+        wanted.append((name.strip("[]"), int(number), 1, True))
     found: list[Listener] = []
     held: list[socket.socket] = []
     try:
