@@ -119,8 +119,8 @@ class Soup:
         await self.blobs.idle()
         await self.mirrors.idle()
         await self.runner.close()
-        await self.database.close()
         await self.index.close()
+        await self.database.close()  # last: who closes SQLite's file last, and may write, takes in its log
         self.disk.close()
         for bell in self.bells:
             bell.close()
@@ -245,6 +245,7 @@ def _manners(settings: Settings) -> Manners:
         closed=settings.auth.read == "token",
         direct_slots=settings.serve.direct_slots,
         serve_idle=settings.serve.idle_seconds,
+        upload_slots=settings.upload.slots,
         upload_idle=settings.upload.idle_seconds,
         accel=settings.serve.accel == "nginx",
         report_seconds=settings.cdn.report_seconds,

@@ -67,7 +67,7 @@ API_SECONDS = Histogram(
 )
 REFUSED = Counter(
     "soup_refused",
-    "Requests refused for want of room, by what was short: slots, keep_free, largest, or a full disk",
+    "Requests refused for want of room, by what is short: slots, uploads, keep_free, largest, or a full disk",
     ["reason"],
 )
 TOKENS_UNKNOWN = Counter("soup_tokens_unknown", "Requests with a token that nobody has, or no longer")
@@ -130,7 +130,7 @@ def begin(version: str) -> None:
     BUILD.labels(version).set(1)
     STARTED.set(time.time())
     WORKERS.labels("all").set(1)
-    for reason in ("slots", "keep_free", "largest", "full"):
+    for reason in ("slots", "uploads", "keep_free", "largest", "full"):
         REFUSED.labels(reason)
     for kind in ("timeout", "refused", "busy", "raced"):
         DATABASE_ERRORS.labels(kind)

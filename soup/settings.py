@@ -131,6 +131,7 @@ class Upload(Section):
     largest: Annotated[Size | None, Nothing] = Field(
         None, description="The largest blob that is taken; empty: no limit"
     )
+    slots: int = Field(256, ge=1, description="Uploads a worker takes at once; more are told to come back")
     idle_seconds: Seconds = Field(30, description="Silence after which an upload is cut")
 
 

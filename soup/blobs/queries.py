@@ -291,6 +291,11 @@ async def begin_feed(session: AsyncSession, epoch: str) -> None:
     await session.execute(select(feed.c.id).with_for_update())
 
 
+async def renew_feed(session: AsyncSession, epoch: str) -> None:
+    """Another history begins: cursors of the one before count as 0 (D7)."""
+    await session.execute(update(feed).values(epoch=epoch))
+
+
 async def store_uuid(session: AsyncSession, name: str) -> str | None:
     """The uuid the database knows for a store of this name."""
     found: str | None = (await session.execute(select(store.c.uuid).where(store.c.name == name))).scalar()

@@ -1,8 +1,8 @@
 """What can be done with blobs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +19,7 @@ from soup.core.digest import Digest
 from soup.core.errors import (
     BlobBlocked,
     BlobUnknown,
+    Busy,
     CursorTooOld,
     DatabaseDown,
     DigestMismatch,
@@ -72,6 +73,7 @@ class Blobs:
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
         self._stopping = False
+        self._arriving = 0
         self._arrivals: Gather[_Arrival, bool] = Gather(
             self._commit, pause=0.005, most=GROUP, limit=database.seconds
         )
@@ -132,6 +134,19 @@ class Blobs:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
         return await self._reading.open(blob)
 
+    @contextmanager
+    def place(self, most: int) -> Iterator[None]:
+        """One of so many places for uploads. Raises Busy where all are taken."""
+        if self._arriving >= most:
+            metrics.REFUSED.labels("uploads").inc()
+            raise Busy("every place for an upload is taken")
+        self._arriving += 1
+        try:
+            with metrics.UPLOADS.track_inprogress():
+                yield
+        finally:
+            self._arriving -= 1
+
     async def expect(self, digest: Digest | None, announced: int | None, *, only_new: bool) -> None:
         """Refuse, before it is sent, an upload that cannot come to anything.
 
@@ -153,14 +168,13 @@ class Blobs:
         When this returns, file, folder and row are on disk (D5). Raises DigestMismatch when they are not the
         bytes of `wanted`, BlobBlocked, TooLarge, NoRoom, StoreDown, DatabaseDown; nothing is kept then.
         """
-        with metrics.UPLOADS.track_inprogress():
-            async with self._spool.receive(body) as spooled:
-                blob = spooled.blob
-                if wanted is not None and blob.digest != wanted:
-                    raise DigestMismatch(f"these bytes are {blob.digest}", digest=wanted)
-                await self.expect(blob.digest, None, only_new=only_new)
-                await self._store.put(blob, spooled)
-                new = await self._arrivals.ask(_Arrival(blob, spooled))
+        async with self._spool.receive(body) as spooled:
+            blob = spooled.blob
+            if wanted is not None and blob.digest != wanted:
+                raise DigestMismatch(f"these bytes are {blob.digest}", digest=wanted)
+            await self.expect(blob.digest, None, only_new=only_new)
+            await self._store.put(blob, spooled)
+            new = await self._arrivals.ask(_Arrival(blob, spooled))
         metrics.BLOBS_RECEIVED.labels("new" if new else "known").inc()
         metrics.BLOB_RECEIVED_BYTES.inc(blob.size)
         return Kept(blob.digest, blob.size, new)

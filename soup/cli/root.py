@@ -6,6 +6,7 @@ from importlib.metadata import version
 import rich_click as click
 
 from soup.cli.check import check
+from soup.cli.feed import feed
 from soup.cli.job import job
 from soup.cli.migrate import migrate
 from soup.cli.serve import serve
@@ -24,6 +25,7 @@ soup.add_command(check)
 soup.add_command(migrate)
 soup.add_command(token)
 soup.add_command(job)
+soup.add_command(feed)
 
 
 def main() -> None:

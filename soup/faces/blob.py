@@ -57,7 +57,7 @@ async def keep(
     request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
 ) -> Response[Json]:
     """Keep these bytes under their digest: 201 when they are new, 200 when not, 422 when they are others."""
-    return await _keep(request, blobs, manners.url, digest)
+    return await _keep(request, blobs, manners, digest)
 
 
 @route(
@@ -71,10 +71,10 @@ async def add(
     request: Asked, blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
 ) -> Response[Json]:
     """Keep these bytes, whatever their digest is; the answer says it."""
-    return await _keep(request, blobs, manners.url, None)
+    return await _keep(request, blobs, manners, None)
 
 
-async def _keep(request: Asked, blobs: Blobs, url: str, digest: Digest | None) -> Response[Json]:
+async def _keep(request: Asked, blobs: Blobs, manners: Manners, digest: Digest | None) -> Response[Json]:
     scope: Any = request.scope
     headers: dict[bytes, bytes] = scope["soup.headers"]
     length = body.announced(scope)
@@ -82,10 +82,11 @@ async def _keep(request: Asked, blobs: Blobs, url: str, digest: Digest | None) -
     only_new = bool(unless) and (
         unless.strip() == "*" or (digest is not None and conditional.listed(unless, digest.etag))
     )
-    await blobs.expect(digest, length, only_new=only_new)
-    kept = await blobs.keep(body.pieces(request.receive, length), digest, only_new=only_new)
+    with blobs.place(manners.upload_slots):
+        await blobs.expect(digest, length, only_new=only_new)
+        kept = await blobs.keep(body.pieces(request.receive, length), digest, only_new=only_new)
     path = f"/{kept.digest}"
-    answer = {"digest": kept.digest, "size": kept.size, "url": (url or _asked_as(headers)) + path}
+    answer = {"digest": kept.digest, "size": kept.size, "url": (manners.url or _asked_as(headers)) + path}
     return Response(
         answer, status_code=201 if kept.new else 200, headers={"location": path, "etag": kept.digest.etag}
     )

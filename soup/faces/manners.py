@@ -14,6 +14,7 @@ class Manners:
     closed: bool = False
     direct_slots: int = 256
     serve_idle: float = 60
+    upload_slots: int = 256
     upload_idle: float = 30
     accel: bool = False
     report_seconds: float = 30

@@ -32,13 +32,15 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def server(postgres: Postgres, serve: Servers) -> Server:
+def there(postgres: Postgres, tmp_path: Path) -> Iterator[Server]:
     """A soup that is an ordinary user of its database: an administrator's connections are never refused."""
     url = postgres.cluster.fresh()
     name = url.rsplit("/", 1)[1]
     postgres.ask("grant all on all tables in schema public to soup", name)
     postgres.ask("grant all on all sequences in schema public to soup", name)
-    return serve(database=url.replace("postgres@", "soup@"), jobs__lease_seconds=3)
+    servers = Servers(tmp_path)
+    with servers.stack:
+        yield servers(database=url.replace("postgres@", "soup@"), jobs__lease_seconds=3)
 
 
 def recovered(server: Server, workers: list[httpx.Client]) -> float:
@@ -78,32 +80,32 @@ def all_told_to_come_back(answers: list) -> None:
     assert ([], [], []) == (wrong, slow, unsaid)
 
 
-def test_read_only(postgres: Postgres, server: Server) -> None:
+def test_read_only(postgres: Postgres, there: Server) -> None:
     """
     A database that takes no writes, as a standby does before it is promoted: reads, lists and redirects go
     on, every write and report is told 503 with Retry-After, and nothing has changed when it takes them again.
     """
-    leek, mirror = server.keep(b"leek"), server.mirror("m.example")
-    with each_worker(server) as workers:
+    leek, mirror = there.keep(b"leek"), there.mirror("m.example")
+    with each_worker(there) as workers:
         until(lambda: {307} == {worker.get(f"/{leek}").status_code for worker in workers}, 5)
         with away(
             lambda: postgres.configure("default_transaction_read_only", "on"),
             lambda: postgres.configure("default_transaction_read_only", "off"),
         ):
-            refused = ask(server, writes(server, leek, mirror))
+            refused = ask(there, writes(there, leek, mirror))
             reads = {
                 (
                     worker.get(f"/{leek}").status_code,
                     worker.get(f"/{leek}?direct=1").content,
                     worker.get(NEVER).status_code,
-                    worker.get("/api/blob:list", headers=server.admin).status_code,
-                    worker.get("/api/cdn:list", headers=server.admin).status_code,
+                    worker.get("/api/blob:list", headers=there.admin).status_code,
+                    worker.get("/api/cdn:list", headers=there.admin).status_code,
                 )
                 for worker in workers
             }
-        took = recovered(server, workers)
-        listed = server.client.get("/api/blob:list?limit=100", headers=server.admin).json()["blobs"]
-        again = ask(server, writes(server, leek, mirror)[:2])
+        took = recovered(there, workers)
+        listed = there.client.get("/api/blob:list?limit=100", headers=there.admin).json()["blobs"]
+        again = ask(there, writes(there, leek, mirror)[:2])
 
     all_told_to_come_back(refused)
     assert {(307, b"leek", 404, 200, 200)} == reads
@@ -112,17 +114,17 @@ def test_read_only(postgres: Postgres, server: Server) -> None:
     assert {200, 201} >= {status for _, status, _, _ in again}
     assert [(1, False)] == [
         (one["status"], one["drained"])
-        for one in server.client.get("/api/cdn:list", headers=server.admin).json()
+        for one in there.client.get("/api/cdn:list", headers=there.admin).json()
     ]
 
 
-def test_no_connections_left(postgres: Postgres, server: Server) -> None:
+def test_no_connections_left(postgres: Postgres, there: Server) -> None:
     """
     When the database has no connection left, whoever needs one is told 503 inside five seconds, what is known
     goes on, and five seconds after there is room again all is well.
     """
-    leek, mirror = server.keep(b"leek"), server.mirror("m.example")
-    with each_worker(server) as workers:
+    leek, mirror = there.keep(b"leek"), there.mirror("m.example")
+    with each_worker(there) as workers:
         until(lambda: {307} == {worker.get(f"/{leek}").status_code for worker in workers}, 5)
 
         def full() -> None:
@@ -130,48 +132,48 @@ def test_no_connections_left(postgres: Postgres, server: Server) -> None:
             postgres.ask(CUT)
 
         with away(full, lambda: postgres.ask("alter role soup connection limit -1")):
-            refused = ask(server, [("GET", NEVER, {}), *writes(server, leek, mirror)])
+            refused = ask(there, [("GET", NEVER, {}), *writes(there, leek, mirror)])
             known = {worker.get(f"/{leek}").status_code for worker in workers}
-        took = recovered(server, workers)
+        took = recovered(there, workers)
 
     all_told_to_come_back(refused)
     assert {307} == known
     assert took < PATIENCE
 
 
-def test_cut_while_nobody_uses_them(postgres: Postgres, server: Server) -> None:
+def test_cut_while_nobody_uses_them(postgres: Postgres, there: Server) -> None:
     """
     Connections that were cut while they were idle, as by a firewall or a restart, cost nobody an answer.
     """
     data = b"leek"
-    with each_worker(server) as workers:
+    with each_worker(there) as workers:
         for _ in range(3):
             assert {404} == {worker.get(NEVER).status_code for worker in workers}
             postgres.ask(CUT)
             told = [
                 (
                     worker.get(NEVER).status_code,
-                    worker.get("/api/blob:list", headers=server.admin).status_code,
-                    worker.put(f"/{sha256(data)}", content=data, headers=server.admin).is_success,
+                    worker.get("/api/blob:list", headers=there.admin).status_code,
+                    worker.put(f"/{sha256(data)}", content=data, headers=there.admin).is_success,
                 )
                 for worker in workers
             ]
             assert [(404, 200, True)] * 2 == told
 
 
-def test_connections_that_are_cut(postgres: Postgres, server: Server) -> None:
+def test_connections_that_are_cut(postgres: Postgres, there: Server) -> None:
     """
     Connections that are cut again and again, in the middle of anything: now and then somebody is told to come
     back, nobody waits, nobody is told anything wrong, and what was acknowledged is there.
     """
-    with Load(server, rate=100) as load:
+    with Load(there, rate=100) as load:
         began = time.monotonic()
         while time.monotonic() < began + 3:
             postgres.ask(CUT)
             time.sleep(0.1)
         ended = time.monotonic()
-        with each_worker(server) as workers:
-            took = recovered(server, workers)
+        with each_worker(there) as workers:
+            took = recovered(there, workers)
         after = time.monotonic()
         time.sleep(1)
 
@@ -186,30 +188,30 @@ def test_connections_that_are_cut(postgres: Postgres, server: Server) -> None:
 
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
-def test_away_under_load(postgres: Postgres, server: Server, how: str) -> None:
+def test_away_under_load(postgres: Postgres, there: Server, how: str) -> None:
     """
     Seconds without a database under load: each request that needs it is told 503 within five seconds,
     what waits is bounded, and memory is what it was; what is known is redirected all the while.
     """
-    leek = server.keep(b"leek")
-    server.mirror("m.example")
+    leek = there.keep(b"leek")
+    there.mirror("m.example")
     leave, back = {
         "stopped": (postgres.stop, postgres.start),
         "frozen": (postgres.freeze, postgres.thaw),
     }[how]
-    with each_worker(server) as workers, Load(server, rate=200) as load:
+    with each_worker(there) as workers, Load(there, rate=200) as load:
         settled = time.monotonic() + 2.5  # what is new is looked up once more after a second
         while time.monotonic() < settled:
             codes = {worker.get(f"/{leek}").status_code for worker in workers}
         assert {307} == codes
-        before, peak, known = resident(server), 0, set[int]()
+        before, peak, known = resident(there), 0, set[int]()
         with away(leave, back):
             gone = time.monotonic()
             while time.monotonic() < gone + OUTAGE:
                 known |= {worker.get(f"/{leek}").status_code for worker in workers}
-                peak = max(peak, resident(server))
+                peak = max(peak, resident(there))
                 time.sleep(0.2)
-        took = recovered(server, workers)
+        took = recovered(there, workers)
         after = time.monotonic()
         time.sleep(1)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from soup.settings import Settings
@@ -68,26 +67,25 @@ class Pair:
         return sum(int(result.removeprefix("done: ")) for result in runs if result.startswith("done"))
 
     def busy(self) -> bool:
-        """Whether somebody is in the middle of a transaction, for half a second."""
-        if KIND.name == "sqlite":
-            with closing(
-                sqlite3.connect(self.folder / "soup.db", timeout=0.5, isolation_level=None)
-            ) as handle:
-                try:
-                    handle.execute("begin immediate")
-                except sqlite3.OperationalError:
-                    return True
-            return False
-        end = time.monotonic() + 0.5
-        with psycopg.connect(KIND.url(self.folder), autocommit=True) as connection:
-            while time.monotonic() < end:
-                (count,) = connection.execute(
-                    "select count(*) from pg_stat_activity where datname = current_database()"
-                    " and pid <> pg_backend_pid() and xact_start is not null"
-                ).fetchone() or (0,)
-                if not count:
-                    return False
-        return True
+        """Whether somebody stays in the middle of a transaction."""
+        time.sleep(0.5)
+        if KIND.name == "postgresql":
+            return bool(
+                self.ask("select pid from pg_stat_activity where xact_start < now() - interval '0.3 s'")
+            )
+        with closing(sqlite3.connect(self.folder / "soup.db", timeout=0.5, isolation_level=None)) as handle:
+            try:
+                handle.execute("begin immediate")
+            except sqlite3.OperationalError:
+                return True
+        return False
+
+    def scrubbing(self) -> bool:
+        """Whether the scrub is in the middle of a round; one that has ended is begun anew."""
+        rows = self.ask("select finished_at, blobs from scrub")
+        if rows and rows[0][0] is not None:
+            self.ask("delete from scrub")
+        return bool(rows) and rows[0][0] is None and rows[0][1] > 0
 
     def file(self, digest: str) -> Path:
         return self.folder / "blobs" / digest[:3] / digest
@@ -132,8 +130,7 @@ def sleeper(pair: Pair) -> Iterator[str]:
     """The holder, stopped in the middle of its scrub and outside of a transaction."""
     for number in range(12):
         pair.servers[0].client.post("/api/blob", content=b"%d" % number, headers=pair.servers[0].admin)
-    pair.ask("delete from scrub")  # the round before these came has just ended, and the next is an hour away
-    until(lambda: pair.ask("select store_id from scrub where blobs > 0"))
+    until(pair.scrubbing, 20)
     time.sleep(0.7)  # a run has just ended: now the next is under way
     holder, _ = pair.holder()
     os.kill(pid(holder), signal.SIGSTOP)

@@ -76,7 +76,7 @@ def cores(serve, tmp_path) -> Iterator[tuple[list[Server], Callable[[int], Serve
 
 def test_one_after_the_other(cores) -> None:
     """
-    Downloads, redirects, misses, uploads, reports and lists: none fails while a core stops, is away, and comes.
+    Downloads, redirects, misses, uploads, reports, lists: none fails while a core stops, is away, and comes.
     """
     both, start, url = cores
     admin = both[0].admin
