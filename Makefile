@@ -26,7 +26,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql lint rows lock bench-quick soak clean
+.PHONY: help run test test-postgresql test-long lint rows lock bench-quick soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -43,6 +43,12 @@ test: .venv/installed-dev ## set up what tests need, run the linters, then every
 test-postgresql: .venv/installed-dev ## every test that starts a soup, on PostgreSQL
 	tests/setup-system
 	.venv/bin/pytest --database postgresql
+
+test-long: .venv/installed-dev ## the feed of 24 and of 8 writers for 20 s, and 200 uploads at once, 20 GiB in all
+	tests/setup-system
+	.venv/bin/pytest --long --database postgresql tests/whole/test_feed.py
+	.venv/bin/pytest --long tests/whole/test_feed.py
+	.venv/bin/python -m bench.soak
 
 lint: .venv/installed-dev ## ruff and mypy alone
 	$(LINT)

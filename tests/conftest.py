@@ -96,6 +96,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--database", choices=["sqlite", "postgresql"], default="sqlite", help="what rows are in"
     )
+    parser.addoption("--long", action="store_true", help="take the time that a full proof takes")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -141,6 +142,7 @@ class Parent:
 
     def _preparation(self, _: Place, line: socket.socket) -> int:
         self._ears.admit()
+        threading.Thread(target=_end_with, args=[line], daemon=True).start()
         try:
             self._prepare(self._settings)
         except DatabaseDown as error:
@@ -242,6 +244,12 @@ class Parent:
         if found is not None and self._ends is None:
             self._settings = found
             self._tell({"settings": found.model_dump(mode="json")})
+
+
+def _end_with(line: socket.socket) -> None:
+    """A database may keep the preparation for long; nobody wants it any more when the parent is gone."""
+    line.recv(1)
+    os._exit(os.EX_SOFTWARE)
 
 
 def _ended() -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.databases import Cluster, cluster, free_port
-from tests.serve.processes import until
+from tests.serve.processes import alive, until
 
 pytestmark = pytest.mark.sqlite  # the database is its own here
 
@@ -84,6 +84,23 @@ def test_it_is_told_to_stop_while_it_waits(down, serve) -> None:
     assert 0 == server.stop()
 
     assert 5 > time.monotonic() - began
+
+
+def test_its_parent_is_killed_while_it_waits(down, serve) -> None:
+    """
+    Neither the workers nor the process that tries to prepare outlive it, though the database hangs.
+    """
+    _, start = down
+    found = start()
+    with frozen(found):
+        server = serve(wait=False, database=found.url("postgres"))
+        until(lambda: waiting(server.url), 15)
+        children = server.workers()
+        assert 3 == len(children)
+
+        server.stop(signal.SIGKILL)
+
+        until(lambda: not any(map(alive, children)))
 
 
 def test_one_that_hangs(down, serve) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Server, Servers
 from tests.databases import KIND
 
-SECONDS = 4
+SECONDS = {False: 4, True: 20}  # in short and long
 READERS = 3
 
 Change = tuple[int, str, str]
@@ -68,13 +68,13 @@ def follow(server: Server, limit: int, over: threading.Event) -> list[Change]:
                 return seen
 
 
-def test_many_write_and_some_follow(busy: Server) -> None:
+def test_many_write_and_some_follow(busy: Server, pytestconfig: pytest.Config) -> None:
     """
     Readers who follow from the start, in pages of different sizes, end with exactly what the writers left;
     none is told a change twice, all are told in the same order, and the numbers have no end but head.
     """
     writers = {"sqlite": 8, "postgresql": 24}[KIND.name]
-    over, until = threading.Event(), time.monotonic() + SECONDS
+    over, until = threading.Event(), time.monotonic() + SECONDS[pytestconfig.getoption("long")]
     with ThreadPoolExecutor(writers + READERS) as pool:
         readers = [pool.submit(follow, busy, limit, over) for limit in (7, 100, 10_000)]
         writing = [pool.submit(write, busy, number, until) for number in range(writers)]
