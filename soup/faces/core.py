@@ -45,8 +45,8 @@ class Face(Guard):
         control: bool = False,
     ) -> None:
         self.manners = manners
-        framework = _framework(blobs, mirrors, doors, ready, manners, self._flush, control=control)
-        envelope = Envelope(framework, manners)
+        self.framework = _framework(blobs, mirrors, doors, ready, manners, self._flush, control=control)
+        envelope = Envelope(self.framework, manners)
         self.front = Front(envelope, blobs, mirrors, doors, manners)
         super().__init__(envelope if control else self.front, manners, ops.ALWAYS)
 
