@@ -22,6 +22,9 @@ from soup.db.engines import engines, parsed
 # disk that takes its time is waited for, because what it is asked to keep has come all the way.
 SERVER_SECONDS, DISK_SECONDS = 4.0, 60.0
 PATIENCE = 5.0
+# What PostgreSQL calls a transaction that may do when tried again: two that were in each other's way (a
+# serialization failure, a deadlock), a connection that was cut by an administrator or by a crash.
+AGAIN = {"40001", "40P01", "57P01", "57P02"}
 
 
 @dataclass(slots=True)
@@ -95,6 +98,10 @@ class Contended(DatabaseDown):
     """Another process was faster, or is still at it, or has cut the connection. The next try may do."""
 
 
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
+
+
 class translated:  # noqa: N801 - reads as a verb where it is used
     """Nothing leaves but soup's own errors; the cause stays attached."""
 
@@ -115,6 +122,9 @@ class translated:  # noqa: N801 - reads as a verb where it is used
             case DBAPIError() if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 metrics.DATABASE_ERRORS.labels("busy").inc()
                 raise Contended(f"another process is writing: {error.orig}") from error
+            case DBAPIError() if error.connection_invalidated or _sqlstate(error) in AGAIN:
+                metrics.DATABASE_ERRORS.labels("raced").inc()
+                raise Contended(f"the database gave up: {error.orig}") from error
             case DBAPIError():
                 metrics.DATABASE_ERRORS.labels("refused").inc()
                 raise DatabaseDown(f"the database refuses: {error.orig}") from error

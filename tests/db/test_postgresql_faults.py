@@ -5,9 +5,11 @@ It is a PostgreSQL of these tests' own, so they run once, whatever database the 
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from tests.command import refusal, soup
@@ -159,6 +161,26 @@ def test_cut_while_nobody_uses_them(postgres: Postgres, there: Server) -> None:
                 for worker in workers
             ]
             assert [(404, 200, True)] * 2 == told
+
+
+def test_cut_in_the_middle_of_an_upload(postgres: Postgres, there: Server) -> None:
+    """
+    An upload has come all the way when its row is written: cut off then, it is written again.
+    """
+    data = b"leek"
+    ((name,),) = postgres.ask("select datname from pg_stat_activity where usename = 'soup' limit 1")
+    waiting = f"from pg_stat_activity where datname = '{name}' and wait_event_type = 'Lock'"
+    with psycopg.connect(postgres.cluster.url(name)) as other, ThreadPoolExecutor() as pool:
+        other.execute("select head from feed for update")
+        put = pool.submit(there.client.put, f"/{sha256(data)}", content=data, headers=there.admin)
+        until(lambda: postgres.ask(f"select 1 {waiting}") != [], 3)
+        postgres.ask(f"select pg_terminate_backend(pid) {waiting}")
+        time.sleep(0.2)
+        other.rollback()
+        answer = put.result(20)
+
+    assert 201 == answer.status_code, answer.text
+    assert data == there.client.get(f"/{sha256(data)}").content
 
 
 def test_connections_that_are_cut(postgres: Postgres, there: Server) -> None:

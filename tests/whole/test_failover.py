@@ -7,18 +7,21 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from soup.settings import Settings
-from tests.conftest import Server, Servers
+from tests.conftest import Server, Servers, sha256
 from tests.databases import KIND
 from tests.wire import until
 
 LEASE = 3.0  # seconds: a machine that does something else as well may be late by as much
 OPENING = 64 * 1024  # bytes that a blob counts for in the scrub, however small it is
+COUNT = 12  # blobs: three seconds' work for the scrub
+KALE = next(b"kale %d" % n for n in count() if sha256(b"kale %d" % n) < "01")  # behind any cursor
 SETTINGS: dict[str, Any] = {
     "server__workers": 1,
     "jobs__lease_seconds": LEASE,
@@ -37,16 +40,26 @@ def bound(lease: float) -> float:
 
 @dataclass
 class Pair:
-    """Two soups of one worker each, on one database and one folder."""
+    """Two soups of one worker each, on one database and one folder, and one before them that has ended."""
 
     serve: Servers
     folder: Path
     servers: list[Server] = field(default_factory=list)
 
-    def start(self) -> Server:
+    def start(self, **settings: Any) -> Server:
         database = KIND.url(self.folder) or f"sqlite:///{self.folder / 'soup.db'}"
-        self.servers.append(self.serve(database=database, store__folder=self.folder / "blobs", **SETTINGS))
+        given = SETTINGS | settings | {"database": database, "store__folder": self.folder / "blobs"}
+        self.servers.append(self.serve(**given))
         return self.servers[-1]
+
+    @property
+    def admin(self) -> dict[str, str]:
+        return self.servers[0].admin
+
+    def keep(self, server: Server, data: bytes) -> str:
+        answer = server.client.post("/api/blob", content=data, headers=self.admin)
+        assert 201 == answer.status_code, answer.text
+        return str(answer.json()["digest"])
 
     def ask(self, statement: str) -> list[tuple[Any, ...]]:
         return KIND.ask(self.folder, statement)
@@ -71,7 +84,10 @@ class Pair:
         time.sleep(0.5)
         if KIND.name == "postgresql":
             return bool(
-                self.ask("select pid from pg_stat_activity where xact_start < now() - interval '0.3 s'")
+                self.ask(
+                    "select pid from pg_stat_activity where state = 'idle in transaction'"
+                    " and state_change < now() - interval '0.3 s'"
+                )
             )
         with closing(sqlite3.connect(self.folder / "soup.db", timeout=0.5, isolation_level=None)) as handle:
             try:
@@ -80,19 +96,12 @@ class Pair:
                 return True
         return False
 
-    def scrubbing(self) -> bool:
-        """Whether the scrub is in the middle of a round; one that has ended is begun anew."""
-        rows = self.ask("select finished_at, blobs from scrub")
-        if rows and rows[0][0] is not None:
-            self.ask("delete from scrub")
-        return bool(rows) and rows[0][0] is None and rows[0][1] > 0
-
     def file(self, digest: str) -> Path:
         return self.folder / "blobs" / digest[:3] / digest
 
     def delete(self, server: Server, digest: str) -> None:
         url = f"/api/blob/{digest}"
-        assert 204 == server.client.delete(url, headers=self.servers[0].admin).status_code
+        assert 204 == server.client.delete(url, headers=self.admin).status_code
 
 
 def pid(holder: str) -> int:
@@ -103,6 +112,10 @@ def pid(holder: str) -> int:
 def pair(serve: Servers, tmp_path: Path) -> Pair:
     (tmp_path / "shared").mkdir()
     pair = Pair(serve, tmp_path / "shared")
+    before = pair.start(scrub__bytes_per_second=0)
+    for number in range(COUNT):
+        pair.keep(before, b"%d" % number)
+    before.stop()
     pair.start()
     pair.start()
     until(lambda: pair.runs(pair.holder()[0], "mirrors.sweep"))
@@ -128,9 +141,7 @@ def test_the_holder_is_killed(pair: Pair) -> None:
 @pytest.fixture
 def sleeper(pair: Pair) -> Iterator[str]:
     """The holder, stopped in the middle of its scrub and outside of a transaction."""
-    for number in range(12):
-        pair.servers[0].client.post("/api/blob", content=b"%d" % number, headers=pair.servers[0].admin)
-    until(pair.scrubbing, 20)
+    until(lambda: pair.ask("select cursor from scrub where blobs > 0"))
     time.sleep(0.7)  # a run has just ended: now the next is under way
     holder, _ = pair.holder()
     os.kill(pid(holder), signal.SIGSTOP)
@@ -147,18 +158,15 @@ def test_the_holder_sleeps(pair: Pair, sleeper: str) -> None:
     Another takes over, goes on where the sleeper was, and what that one does when it wakes up counts nothing.
     """
     stopped = time.monotonic()
-    (awake,) = (server for server in pair.servers if pid(sleeper) not in server.workers())
-    leek, kale = (
-        awake.client.post("/api/blob", content=data, headers=pair.servers[0].admin).json()["digest"]
-        for data in (b"leek", b"kale")
-    )
+    (awake,) = (server for server in pair.servers[1:] if pid(sleeper) not in server.workers())
+    leek, kale = pair.keep(awake, b"leek"), pair.keep(awake, KALE)
     pair.delete(awake, leek)
     pair.delete(awake, kale)
     until(lambda: pair.holder()[0] != sleeper)
     took = time.monotonic() - stopped
     other, epoch = pair.holder()
     until(lambda: not pair.file(leek).exists() and not pair.file(kale).exists())
-    awake.client.post("/api/blob", content=b"kale", headers=pair.servers[0].admin)
+    pair.keep(awake, KALE)
 
     before = len(pair.runs(sleeper, "blobs.scrub"))
     os.kill(pid(sleeper), signal.SIGCONT)
@@ -171,6 +179,6 @@ def test_the_holder_sleeps(pair: Pair, sleeper: str) -> None:
     assert (other, epoch) == pair.holder()
     assert ["failed: lease 'jobs' has passed on"] == pair.runs(sleeper, "blobs.scrub")[before:]
     assert (0, 2) == (pair.swept(sleeper), pair.swept(other))
-    assert b"kale" == pair.file(kale).read_bytes()
+    assert KALE == pair.file(kale).read_bytes()
     assert not pair.file(leek).exists()
-    assert [(13, 0)] == pair.ask("select blobs, damaged from scrub")
+    assert [(COUNT, 0)] == pair.ask("select blobs, damaged from scrub")
