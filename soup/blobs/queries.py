@@ -176,7 +176,8 @@ async def sweepable(
 ) -> list[tuple[int, Digest]]:
     """Blobs gone before a moment whose bytes are still in a store, `but` for some ids.
 
-    The rows stay locked until the transaction ends.
+    The rows stay locked until the transaction ends. One that is locked now is passed over: an upload brings
+    it back.
     """
     rows = await session.execute(
         select(blob.c.id, blob.c.digest)
@@ -184,7 +185,7 @@ async def sweepable(
         .where(select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists())
         .order_by(blob.c.touched_at)
         .limit(limit)
-        .with_for_update(of=blob)
+        .with_for_update(of=blob, skip_locked=True)
     )
     return [(row.id, Digest.from_raw(row.digest)) for row in rows]
 

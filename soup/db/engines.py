@@ -47,7 +47,7 @@ def engines(url: URL, *, patience: float, seconds: float) -> tuple[AsyncEngine, 
 
 
 def _postgres(url: URL, connections: int, patience: float, seconds: float, **more: Any) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         pool_size=connections,
         max_overflow=0,
@@ -58,6 +58,18 @@ def _postgres(url: URL, connections: int, patience: float, seconds: float, **mor
         connect_args={"prepare_threshold": None, "connect_timeout": max(2, round(seconds))},
         **more,
     )
+
+    def connected(connection: Any, _: object) -> None:
+        # No transaction takes so long: a process that was stopped in the middle of one would keep its locks,
+        # and everybody else from the jobs or the feed, until it wakes. Said here and not in the URL, for
+        # PgBouncer refuses options there.
+        cursor = connection.cursor()
+        cursor.execute(f"set idle_in_transaction_session_timeout = {round(2 * seconds * 1000)}")
+        cursor.close()
+        connection.commit()
+
+    event.listen(engine.sync_engine, "connect", connected)
+    return engine
 
 
 def _sqlite(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
