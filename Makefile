@@ -17,8 +17,8 @@ define INSTALL
 @$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
-# What is about rows, and several cores on them, is tested on PostgreSQL too; all of it by test-postgresql.
-ROWS = $(addprefix tests/,access blobs jobs mirrors runner whole/test_cores.py whole/test_feed.py)
+# Tests mostly wait for servers: one process more than there are cores. Files stay together, for what they share.
+PYTEST = .venv/bin/pytest -n $(shell expr $$(nproc) + 1) --dist loadfile
 
 define LINT
 .venv/bin/ruff check
@@ -37,12 +37,12 @@ run: .venv/installed ## set up what is missing and serve on port 8080
 test: .venv/installed-dev ## set up what tests need, run the linters, then every test, those about rows on both databases
 	tests/setup-system
 	$(LINT)
-	.venv/bin/pytest --database postgresql $(ROWS)
-	.venv/bin/pytest
+	$(PYTEST)
+	$(PYTEST) --database postgresql
 
-test-postgresql: .venv/installed-dev ## every test that starts a soup, on PostgreSQL
+test-postgresql: .venv/installed-dev ## every test that starts a soup, on PostgreSQL alone
 	tests/setup-system
-	.venv/bin/pytest --database postgresql
+	$(PYTEST) --database postgresql
 
 test-long: .venv/installed-dev ## the feed of 24 and of 8 writers for 20 s, and 200 uploads at once, 20 GiB in all
 	tests/setup-system

@@ -1,11 +1,13 @@
 """What tests start from: soup in this process with time in our hands, or as real processes on a real port."""
 
 import asyncio
+import functools
 import hashlib
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +30,9 @@ from soup.settings import Settings
 from tests.databases import KIND, free_port
 
 pytest.register_assert_rewrite("tests.contract")
+
+# A client of httpx reads all certificate authorities when it is made, for 20 ms, and nobody here speaks TLS.
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 
 
 @dataclass

@@ -16,6 +16,8 @@ from tests.conftest import Server, Servers, bearer
 SAY = """
 import logging, sys, structlog
 from soup import logs
+
+pytestmark = pytest.mark.sqlite  # rows have no part in it
 logs.set_up(sys.argv[1], sys.argv[2])
 log = structlog.get_logger("kitchen")
 log.info("soup.ready", blobs=3)
@@ -240,7 +242,6 @@ def spoil(server: Server) -> None:
     database.close()
 
 
-@pytest.mark.sqlite
 @pytest.mark.parametrize("path", ["/api/blob:list", "/api/blob/{digest}"])
 def test_what_nobody_expected(serve, path) -> None:
     """
@@ -263,7 +264,6 @@ def test_what_nobody_expected(serve, path) -> None:
     assert "ValueError" in line["exception"]
 
 
-@pytest.mark.sqlite
 def test_what_nobody_expected_is_counted(serve) -> None:
     """
     Each such request is one more in the count of errors.

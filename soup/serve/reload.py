@@ -12,6 +12,7 @@ from soup.settings import Section, Settings
 
 TAKEN = frozenset({"auth", "cdn", "log", "serve", "upload"})  # sections that workers change in place
 SETTLED = 0.1  # seconds for which a file must not have changed: editors and copies write in steps
+LOOKS = 8  # after which it is read as it is
 
 log = structlog.get_logger(__name__)
 
@@ -25,14 +26,17 @@ class Reload:
     def __init__(self, load: Callable[[], Settings], file: Path | None) -> None:
         self._load, self._file = load, file
         self._seen: bytes | None = None
+        self._looks = 0
         self.due: float | None = None
 
     def ask(self) -> None:
         """Somebody wants it. Whoever asks while it is under way is served by it."""
         if self.due is None:
+            self._looks = 0
             self._look()
 
     def _look(self) -> None:
+        self._looks += 1
         self._seen, self.due = self._read(), time.monotonic() + SETTLED
 
     def _read(self) -> bytes | None:
@@ -45,7 +49,7 @@ class Reload:
         """The settings from here on, once they are asked for and stand; None otherwise."""
         if self.due is None or time.monotonic() < self.due:
             return None
-        if self._read() != self._seen:
+        if self._read() != self._seen and self._looks < LOOKS:
             self._look()
             return None
         self.due = None

@@ -247,6 +247,7 @@ async def test_one_of_many_cannot_come_back(kitchen: Kitchen, blobs: Blobs) -> N
     for data in (b"leek", b"kale"):
         await keep(blobs, data)
         await blobs.delete(Digest.of(data))
+        kitchen.file(Digest.of(data)).unlink()
     async with gated(blobs) as gate:
         uploads = [asyncio.create_task(keep(blobs, data)) for data in (b"leek", b"kale", b"new")]
         await gate.put_done.wait()

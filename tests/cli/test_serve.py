@@ -6,6 +6,8 @@ from soup.cli.serve import dangers
 from soup.settings import Settings
 from tests.command import refusal, soup
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 
 def test_what_it_says(serve) -> None:
     """

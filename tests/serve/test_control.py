@@ -12,6 +12,8 @@ from tests.conftest import Server, bearer
 from tests.databases import free_port
 from tests.serve.processes import until
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 DIGEST = "a" * 64
 
 

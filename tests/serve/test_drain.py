@@ -13,6 +13,8 @@ from tests.conftest import bearer, sha256
 from tests.databases import free_port
 from tests.serve.processes import alive, answered_by, downloading, rest, until
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 
 def test_readiness_says_it_first(serve) -> None:
     """
@@ -98,7 +100,6 @@ def test_an_upload_that_has_begun(serve) -> None:
     assert body == again.client.get(f"/{sha256(body)}").content
 
 
-@pytest.mark.sqlite
 def test_many_connections_and_a_long_download(serve) -> None:
     """
     128 idle keep-alive connections are closed at once; a download of 20 s ends as it should, then soup does.

@@ -13,6 +13,8 @@ from tests.command import refusal, soup
 from tests.databases import free_port
 from tests.serve.processes import LARGE, alive, answered_by, both, downloading, rest, until
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 
 @pytest.fixture
 def room(tmp_path, monkeypatch):

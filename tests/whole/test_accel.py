@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Server, Servers, sha256
 from tests.wire import MIB, counter, kept, nginx
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 CONF = Path(__file__).parents[2] / "nginx" / "front.conf"
 SMALL = b"minestrone"
 LARGE = bytes(range(256)) * 2000

@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import Server, sha256
 from tests.wire import judge, wire
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 LEEK = b"leek"
 D = sha256(LEEK)
 

@@ -16,6 +16,8 @@ import pytest
 from tests.conftest import Server, Servers, program
 from tests.wire import nginx
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 LARGE = bytes(range(256)) * 500
 
 # What C12 and C14b ask of a mirror: the digest as the tag, and leave for every page to ask and to read.

@@ -11,6 +11,8 @@ import pytest
 from tests.conftest import Server, Servers, program, sha256
 from tests.wire import MIB, kept, wire
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 LARGE = 20 * MIB
 LEEK = b"leek"
 

@@ -135,7 +135,7 @@ def test_the_holder_is_killed(pair: Pair) -> None:
 
     assert time.monotonic() - killed < bound(LEASE)
     assert bound(Settings().jobs.lease_seconds) < 15
-    assert epoch + 1 == pair.holder()[1]
+    assert epoch < pair.holder()[1]
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from bench import soak
 from bench.soak import GIB, MIB, Memory, Outcome
 from tests.conftest import Server
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 ROOT = Path(__file__).parents[2]
 
 
