@@ -13,11 +13,11 @@ import pytest
 from soup import logs
 from tests.conftest import Server, Servers, bearer
 
+pytestmark = pytest.mark.sqlite  # rows have no part in it
+
 SAY = """
 import logging, sys, structlog
 from soup import logs
-
-pytestmark = pytest.mark.sqlite  # rows have no part in it
 logs.set_up(sys.argv[1], sys.argv[2])
 log = structlog.get_logger("kitchen")
 log.info("soup.ready", blobs=3)
