@@ -21,6 +21,7 @@ from soup.core.beat import beat, beating
 from soup.core.bell import Bell
 from soup.core.clock import Clock, Steady, steady, utc_now
 from soup.core.errors import SoupError
+from soup.db import bell
 from soup.db.lease import Lease
 from soup.db.work import Database
 from soup.faces.auth import Doors
@@ -42,7 +43,9 @@ from soup.stores.spool import Spool
 REMEMBERED = 100_000  # blobs a worker keeps in mind, at 300 bytes each, where a lookup is a round trip
 WAITING = "waiting for the database to be prepared"
 SOON = 0.25  # seconds between tries to start
-TICK = 1.0  # seconds between looks at what other machines have changed
+LISTEN = 0.5  # seconds between looks at whether other machines have changed something
+TICK = 1.0  # between looks at who is still heard of
+RARELY = 5.0  # between readings of all tokens that nothing has asked for
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,7 @@ class Soup:
     prepared: asyncio.Event | None
     stopping: bool = False
     opened: Look | None = None
+    rung: int = -1
 
     async def ready(self) -> str | None:
         """Why this process cannot do its work; None where it can."""
@@ -106,9 +110,19 @@ class Soup:
         while self.face.closed is not None and not over.is_set():
             await asyncio.sleep(SOON)
             await self._start()
-        looks = (self.blobs.refresh, self.blobs.measure, self.mirrors.refresh, self.access.refresh)
-        async with beating(*map(_ticking, looks), self.runner.run):
+        looks = [_ticking(act, LISTEN) for act in (self.blobs.refresh, self._listen)]
+        looks += [_ticking(act, TICK) for act in (self.mirrors.refresh, self.blobs.measure)]
+        async with beating(*looks, _ticking(self.access.refresh, RARELY), self.runner.run):
             await over.wait()
+
+    async def _listen(self) -> None:
+        """Look again at who is a mirror and who may, when another machine has changed it."""
+        async with self.database.reading() as session:
+            rung = await bell.rung(session)
+        if rung != self.rung:
+            await self.mirrors.refresh()
+            await self.access.refresh()
+            self.rung = rung
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -122,8 +136,8 @@ class Soup:
         await self.index.close()
         await self.database.close()  # last: who closes SQLite's file last, and may write, takes in its log
         self.disk.close()
-        for bell in self.bells:
-            bell.close()
+        for one in self.bells:
+            one.close()
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from the next request on, as far as they can be changed in place (D10)."""
@@ -150,7 +164,7 @@ def build(
 ) -> Soup:
     """Put soup together. Nothing is answered but health before `prepared` (see `prepare`); None: it is."""
     runtime = Path(os.environ[RUNTIME]) if RUNTIME in os.environ else None
-    bell, gong = Bell(runtime), Bell(runtime, "blobs")
+    near, gong = Bell(runtime), Bell(runtime, "blobs")
     disk, database = Disk(), Database(settings.database_url, clock=clock)
     index = _index(database, gong)
     store = LocalStore(disk, settings.blobs_folder)
@@ -176,9 +190,9 @@ def build(
         rate=settings.scrub.bytes_per_second,
         seconds=settings.jobs.blobs_scrub_seconds,
     )
-    access = Access(database, bell, clock=clock or utc_now)
-    picture = Live(loader(database), bell, _rules(settings), lambda: blobs.epoch, monotonic=monotonic)
-    mirrors = Mirrors(database, picture, bell, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
+    access = Access(database, near, clock=clock or utc_now)
+    picture = Live(loader(database), near, _rules(settings), lambda: blobs.epoch, monotonic=monotonic)
+    mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
     doors = Doors(access, settings.auth.mode, settings.cdn.report_auth)
     runner = Runner(
         Lease(database, "jobs", seconds=settings.jobs.lease_seconds, monotonic=monotonic),
@@ -216,7 +230,7 @@ def build(
         disk,
         database,
         index,
-        (bell, gong),
+        (near, gong),
         prepared,
     )
     return soup
@@ -229,10 +243,10 @@ def _look(database: Path | None, store: Path) -> Look:
     return file.st_dev if file else 0, file.st_ino if file else 0, identity.read(store)
 
 
-def _index(database: Database, bell: Bell) -> Index:
+def _index(database: Database, gong: Bell) -> Index:
     if database.file is not None:
         return SqliteIndex(database.file)
-    return PostgresIndex(database.plain_url, bell, seconds=database.seconds, remembered=REMEMBERED)
+    return PostgresIndex(database.plain_url, gong, seconds=database.seconds, remembered=REMEMBERED)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -255,11 +269,13 @@ def _manners(settings: Settings) -> Manners:
     )
 
 
-def _ticking(act: Callable[[], Awaitable[None]]) -> Callable[[asyncio.Event], Awaitable[None]]:
+def _ticking(
+    act: Callable[[], Awaitable[None]], seconds: float
+) -> Callable[[asyncio.Event], Awaitable[None]]:
     async def tick() -> None:
         try:
             await act()
         except SoupError as error:
             log.warning("refresh.failed", reason=str(error))
 
-    return lambda over: beat(tick, TICK, over)
+    return lambda over: beat(tick, seconds, over)

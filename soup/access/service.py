@@ -12,6 +12,7 @@ from soup.core.bell import Bell
 from soup.core.clock import Clock, utc_now
 from soup.core.errors import MirrorUnknown, Unauthenticated
 from soup.core.gather import Gather
+from soup.db import bell
 from soup.db.lease import Held
 from soup.db.work import Database, Work
 
@@ -24,8 +25,8 @@ STRANGERS = 1000  # tokens in one such question
 class Access:
     """Knows tokens."""
 
-    def __init__(self, database: Database, bell: Bell, *, clock: Clock = utc_now) -> None:
-        self._database, self._bell, self._clock = database, bell, clock
+    def __init__(self, database: Database, near: Bell, *, clock: Clock = utc_now) -> None:
+        self._database, self._bell, self._clock = database, near, clock
         self._known: dict[bytes, Token] = {}
         self._strangers: set[bytes] = set()  # nobody had these when they were last asked after
         self._heard = -1
@@ -89,7 +90,12 @@ class Access:
         async with self._database.begin() as work:
             await queries.mark(work.session, [token.id], self._clock())
             await queries.supersede(work.session, token)
-            work.after(self._changed)
+            await self._ring(work)
+
+    async def _ring(self, work: Work) -> None:
+        """Everybody is to look again: this machine at once, the others within a second."""
+        await bell.ring(work.session)
+        work.after(self._changed)
 
     async def _changed(self) -> None:
         self._bell.ring()
@@ -115,7 +121,7 @@ class Access:
                 raise MirrorUnknown(f"no mirror {mirror_id}")
             until = None if lasting is None else self._clock() + lasting
             secret = await self.issue(work, kind, mirror_id, until)
-            work.after(self._changed)
+            await self._ring(work)
         return secret
 
     async def every(self) -> list[Token]:
@@ -128,7 +134,7 @@ class Access:
         """Stop a token, everywhere within a second. Raises TokenUnknown."""
         async with self._database.begin() as work:
             await queries.remove(work.session, id)
-            work.after(self._changed)
+            await self._ring(work)
 
     async def expire(self, held: Held) -> int:
         """Forget tokens that have expired; how many. Raises LeaseLost."""

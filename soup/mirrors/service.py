@@ -11,6 +11,7 @@ from soup.core.bell import Bell
 from soup.core.digest import Digest
 from soup.core.errors import DatabaseDown, MirrorUnknown
 from soup.core.gather import Gather
+from soup.db import bell
 from soup.db.lease import Held
 from soup.db.work import Database, Work
 from soup.mirrors import queries
@@ -52,8 +53,9 @@ def loader(database: Database) -> Load:
 class Mirrors:
     """Who else serves. `issue` makes a token for a mirror inside a transaction of ours."""
 
-    def __init__(self, database: Database, live: Live, bell: Bell, issue: Issue, *, dice: Random) -> None:
-        self._database, self._live, self._bell, self._issue = database, live, bell, issue
+    def __init__(self, database: Database, live: Live, near: Bell, issue: Issue, *, dice: Random) -> None:
+        self._database, self._live, self._issue = database, live, issue
+        self._bell = near
         self._dice = dice.random
         self._reports: Gather[_Heard, bool] = Gather(
             self._write, pause=0.1, most=REPORTS, limit=database.seconds
@@ -94,7 +96,7 @@ class Mirrors:
         async with self._database.begin() as work:
             id = await queries.add(work.session, terms, await self._database.now(work.session))
             token = await self._issue(work, id)
-            work.after(self._changed)
+            await self._ring(work)
         return await self.one(id), token
 
     async def every(self) -> list[View]:
@@ -116,14 +118,14 @@ class Mirrors:
         async with self._database.begin() as work:
             mirror = await queries.one(work.session, id)
             await queries.change(work.session, id, change(mirror.terms))
-            work.after(self._changed)
+            await self._ring(work)
         return await self.one(id)
 
     async def remove(self, id: int) -> None:
         """Forget a mirror. Raises MirrorUnknown."""
         async with self._database.begin() as work:
             await queries.remove(work.session, id)
-            work.after(self._changed)
+            await self._ring(work)
 
     async def rotate(self, id: int) -> str:
         """A new token, shown this once (D11).
@@ -133,8 +135,13 @@ class Mirrors:
         async with self._database.begin() as work:
             await queries.one(work.session, id)
             token = await self._issue(work, id)
-            work.after(self._changed)
+            await self._ring(work)
         return token
+
+    async def _ring(self, work: Work) -> None:
+        """Everybody is to look again: this machine at once, the others within a second."""
+        await bell.ring(work.session)
+        work.after(self._changed)
 
     async def _changed(self) -> None:
         self._bell.ring()
@@ -183,14 +190,12 @@ class Mirrors:
         return [one.id in latest for one in heard]
 
     async def _spread(self, ids: Collection[int]) -> None:
-        """This process knows at once.
-
-        The others of this machine do where it matters, and in a second otherwise.
-        """
+        """This process knows at once; the others where it matters, and in a second otherwise."""
         before, nearly = self._decided(ids), any(self._live.close_call(id) for id in ids)
         await self._live.refresh(ids)
         if nearly or before != self._decided(ids):
-            self._bell.ring()
+            async with self._database.begin() as work:
+                await self._ring(work)
 
     def _decided(self, ids: Collection[int]) -> list[tuple[object, ...]]:
         mirrors = (self._live.mirrors.get(id) for id in ids)

@@ -13,7 +13,7 @@ from tests.beside import beside, rows
 from tests.command import refusal
 from tests.conftest import Server, Servers, bearer
 
-SECOND = 1.5  # and what a busy machine adds to it
+SECOND = 1.0
 
 
 def made(server: Server, *arguments: str) -> str:
