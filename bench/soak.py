@@ -255,13 +255,13 @@ def workers(parent: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A soup with its settings as they are, but for where it is."""
+def serving(folder: Path, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A soup with its settings as they are, but for where it is, and `more` of the environment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOUP_")}
-    environment |= {"SOUP_DATA": str(folder / "data"), "SOUP_SERVER__PORT": str(port)}
+    environment |= {"SOUP_DATA": str(folder / "data"), "SOUP_SERVER__PORT": str(port)} | more
     log = folder / "soup.log"
     with log.open("wb") as written:
         process = subprocess.Popen(
