@@ -86,12 +86,13 @@ def wire(server: Server) -> Wire:
     return Wire(server.port)
 
 
-def until(true: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
+def until(true: Callable[[], object], seconds: float = 10) -> float:
+    """Wait for it; how long that took."""
+    began = time.monotonic()
     while not true():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() - began < seconds, "it did not happen"
         time.sleep(0.02)
+    return time.monotonic() - began
 
 
 def files(server: Server) -> list[str]:

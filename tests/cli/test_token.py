@@ -2,7 +2,6 @@
 
 import re
 import time
-from collections.abc import Callable
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ from soup.cli.root import soup as command
 from tests.beside import beside, rows
 from tests.command import refusal
 from tests.conftest import Server, Servers, bearer
+from tests.wire import until
 
 SECOND = 1.0
 
@@ -33,15 +33,6 @@ def statuses(server: Server, token: str) -> set[int]:
         httpx.get(f"{server.url}/api/blob:list", headers=bearer(token), timeout=5).status_code
         for _ in range(8)
     }
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> float:
-    """Wait for it; how long that took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def test_a_new_token(server: Server) -> None:

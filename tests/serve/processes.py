@@ -2,24 +2,14 @@
 
 import os
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 
 from tests.conftest import Server
+from tests.wire import until
 
 LARGE = 48 * 1024 * 1024  # more than the buffers between soup and a client that does not read
-
-
-def until(true: Callable[[], object], seconds: float = 10) -> float:
-    """Wait for it; how long that took."""
-    began = time.monotonic()
-    while not true():
-        assert time.monotonic() - began < seconds, "it did not happen"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 def alive(pid: int) -> bool:

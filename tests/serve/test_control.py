@@ -10,7 +10,7 @@ import pytest
 from tests.command import refusal, soup
 from tests.conftest import Server, bearer
 from tests.databases import free_port
-from tests.serve.processes import until
+from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import bearer, sha256
 from tests.databases import free_port
-from tests.serve.processes import alive, answered_by, downloading, rest, until
+from tests.serve.processes import alive, answered_by, downloading, rest
+from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.command import refusal, soup
 from tests.databases import free_port
-from tests.serve.processes import LARGE, alive, answered_by, both, downloading, rest, until
+from tests.serve.processes import LARGE, alive, answered_by, both, downloading, rest
+from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
 

@@ -14,7 +14,8 @@ import pytest
 from soup.serve.reload import differences
 from soup.settings import Settings
 from tests.conftest import Server
-from tests.serve.processes import alive, until
+from tests.serve.processes import alive
+from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
 

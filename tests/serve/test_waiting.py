@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.databases import Cluster, cluster, free_port
-from tests.serve.processes import alive, until
+from tests.serve.processes import alive
+from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # the database is its own here
 
