@@ -36,10 +36,13 @@ class Ears:
     def fork(self) -> int:
         """As `os.fork`. In the child signals do what they do by default, once it lets them in: `admit`."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
-        pid = os.fork()
-        if pid:
-            self.admit()
-        else:
+        pid = -1
+        try:
+            pid = os.fork()
+        finally:
+            if pid:
+                self.admit()
+        if not pid:
             self._deafen([signal.SIG_DFL] * len(self._numbers))
         return pid
 

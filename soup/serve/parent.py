@@ -120,7 +120,14 @@ class Parent:
     def _fork(self, place: Place, act: Callable[[Place, socket.socket], int]) -> None:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
-        pid = self._ears.fork()
+        try:
+            pid = self._ears.fork()
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            place.due = time.monotonic() + PAUSES[-1]
+            log.error("process.not_started", reason=str(error), next_in=PAUSES[-1])  # noqa: TRY400 - it says all
+            return
         if pid:
             theirs.close()
             ours.settimeout(0)
@@ -184,9 +191,9 @@ class Parent:
     def _press(self) -> None:
         """Time is over for those who are still there."""
         if self._ends is not None and time.monotonic() >= self._ends:
-            late = self._living()
-            log.warning("stopping.killed", processes=[place.pid for place in late])
-            self._signal(late, signal.SIGKILL)
+            if late := self._living():
+                log.warning("stopping.killed", processes=[place.pid for place in late])
+                self._signal(late, signal.SIGKILL)
             self._ends = time.monotonic() + GRACE
 
     def _bury(self) -> None:
@@ -209,7 +216,7 @@ class Parent:
         if status == os.EX_OK:
             self._prepared = True
             self._tell({"prepared": True})
-        elif status == AGAIN:
+        elif status == AGAIN or status < 0:  # down, or somebody has killed it
             self._preparing.bad += 1
             self._preparing.due = time.monotonic() + 1
         elif self._ends is None:

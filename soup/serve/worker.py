@@ -112,15 +112,17 @@ async def _obey(line: socket.socket, soup: Soup, ready: asyncio.Event, over: asy
     """Do what the parent says, a line of JSON each, and end when it is gone."""
     line.settimeout(0)
     reader, _ = await asyncio.open_unix_connection(sock=line, limit=1 << 20)
-    while (said := await reader.readline()).endswith(b"\n"):
-        order = json.loads(said)
-        if "prepared" in order:
-            ready.set()
-        if "settings" in order:
-            settings = Settings.model_validate(order["settings"])
-            logs.set_up(settings.log.format, settings.log.level)
-            soup.adopt(settings)
-    log.error("parent.gone")
-    if RUNTIME in os.environ:
-        shutil.rmtree(os.environ[RUNTIME], ignore_errors=True)  # what the parent would have done
-    over.set()
+    try:
+        while (said := await reader.readline()).endswith(b"\n"):
+            order = json.loads(said)
+            if "prepared" in order:
+                ready.set()
+            if "settings" in order:
+                settings = Settings.model_validate(order["settings"])
+                logs.set_up(settings.log.format, settings.log.level)
+                soup.adopt(settings)
+        log.error("parent.gone")
+        if RUNTIME in os.environ:
+            shutil.rmtree(os.environ[RUNTIME], ignore_errors=True)  # what the parent would have done
+    finally:
+        over.set()  # whatever went wrong: who cannot hear the parent is of no use to it
