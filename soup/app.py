@@ -149,6 +149,7 @@ class Soup:
     def drain(self) -> None:
         """Say to everybody that this process is about to end."""
         self.stopping = True
+        self.runner.leave()
         self.blobs.stop_waiting()
         self.face.part()
 

@@ -73,7 +73,7 @@ def _postgres(url: URL, connections: int, patience: float, seconds: float, **mor
 
 
 def _sqlite(url: URL, patience: float) -> tuple[AsyncEngine, AsyncEngine]:
-    pragmas = (*PRAGMAS, f"busy_timeout = {round(patience * 1000)}")
+    pragmas = (f"busy_timeout = {round(patience * 1000)}", *PRAGMAS)  # first: each of the others may wait
     write = _sqlite_engine(url, 1, patience, pragmas)
     read = _sqlite_engine(url, READERS, patience, (*pragmas, "query_only = on"))
     event.listen(write.sync_engine, "begin", begin_immediate)

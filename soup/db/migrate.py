@@ -87,6 +87,7 @@ def _upgrade(connection: Connection) -> str:
 
 def _no_transactions_of_its_own(connection: Any, _: object) -> None:
     connection.isolation_level = None
+    connection.execute("pragma journal_mode = wal")  # here, where nobody else can be at it for the first time
 
 
 @contextmanager

@@ -33,7 +33,7 @@ class Runner:
     def __init__(self, lease: Lease, jobs: Sequence[Job], record: Record, *, seconds: float) -> None:
         self.jobs = {job.name: job for job in jobs}
         self._lease, self._record, self._seconds = lease, record, seconds
-        self._aside = False
+        self._aside = self._leaving = False
         self._scheduler: Any = None
         self._apart = _apart()
         self._over = asyncio.Event()
@@ -48,6 +48,10 @@ class Runner:
         finally:
             self._stop()
 
+    def leave(self) -> None:
+        """Take the lease no more, for this process is to end; one that it has it keeps until then."""
+        self._leaving = True
+
     def stand_aside(self) -> None:
         """Leave the lease to others: `run` is to do nothing."""
         self._aside = True
@@ -57,6 +61,8 @@ class Runner:
         return await self._run(self.jobs[name], await self._lease.borrowed())
 
     async def _try(self) -> None:
+        if self._leaving and self._lease.held is None:
+            return
         try:
             held = await self._lease.renew()
         except SoupError as error:
