@@ -9,8 +9,10 @@ all workers'.
 """
 
 import os
+import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -35,6 +37,7 @@ class Tallied(Histogram):
 
 BLOB_BOUNDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 BOUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+TRIES = 10
 JOB_BOUNDS = (0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 
 BUILD = Gauge("soup_build_info", "1, under the version that runs", ["version"], multiprocess_mode="max")
@@ -143,6 +146,12 @@ def exposition() -> bytes:
     _bury(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # it has no types
+    for _ in range(TRIES):
+        with suppress(
+            struct.error
+        ):  # a worker that has just started has made a file, and written nothing yet
+            return generate_latest(registry)
+        time.sleep(0.02)
     return generate_latest(registry)
 
 

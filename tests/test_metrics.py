@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sqlite3
+import threading
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,3 +141,18 @@ async def write(database: Database, statement: str) -> None:
     async with database.begin() as work:
         await asyncio.sleep(0.01)
         await work.session.execute(text(statement))
+
+
+def test_a_file_that_was_just_made(tmp_path, monkeypatch) -> None:
+    """
+    A worker that starts makes its file and fills it a moment later; who asks between is told a moment later.
+    """
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    young = tmp_path / "counter_7.db"
+    young.touch()
+    grown = threading.Timer(0.05, young.unlink)
+    grown.start()
+
+    assert b"" == metrics.exposition()
+
+    grown.join()

@@ -28,6 +28,14 @@ def answered_by(server: Server) -> bool:
         return False
 
 
+def ready(url: str) -> bool:
+    """Whether a listener answers, and says that it is ready."""
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
 def downloading(server: Server) -> socket.socket:
     """A client that has asked for a large blob and has read only the start of it."""
     digest = server.keep(os.urandom(1024) * (LARGE // 1024))

@@ -10,6 +10,7 @@ import pytest
 from tests.command import refusal, soup
 from tests.conftest import Server, bearer
 from tests.databases import free_port
+from tests.serve.processes import ready
 from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
@@ -25,7 +26,7 @@ def both_listeners(tmp_path_factory):
     servers, port = Servers(tmp_path_factory.mktemp("control")), free_port()
     with servers.stack:
         server = servers(server__control=f"127.0.0.1:{port}", server__workers=1, server__backlog=128)
-        until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").is_success)
+        until(lambda: ready(f"http://127.0.0.1:{port}"))
         yield server, f"http://127.0.0.1:{port}"
 
 
@@ -81,7 +82,7 @@ def test_while_the_public_one_is_full(both_listeners) -> None:
         assert 200 == answer.status_code
         assert 2 > time.monotonic() - began
         assert 200 == httpx.get(f"{control}/readyz", timeout=5).status_code
-    until(lambda: httpx.get(f"{server.url}/healthz").is_success)
+    until(lambda: ready(server.url))
 
 
 def test_metrics_are_the_same(both_listeners) -> None:
@@ -141,5 +142,5 @@ def test_over_ipv6(serve) -> None:
     port = free_port()
     server: Server = serve(server__control=f"[::1]:{port}", server__workers=1)
 
-    until(lambda: httpx.get(f"http://[::1]:{port}/readyz").is_success)
+    until(lambda: ready(f"http://[::1]:{port}"))
     server.stop()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.databases import Cluster, cluster, free_port
-from tests.serve.processes import alive
+from tests.serve.processes import alive, ready
 from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # the database is its own here
@@ -66,7 +66,7 @@ def test_it_waits(down, serve) -> None:
     assert "Connection refused" in server.log.read_text()
 
     start()
-    took = until(lambda: httpx.get(f"{server.url}/readyz").is_success, 20)
+    took = until(lambda: ready(server.url), 20)
 
     assert 5 > took
     assert 201 == server.client.post("/api/blob", content=b"broth", headers=server.admin).status_code
@@ -115,7 +115,7 @@ def test_one_that_hangs(down, serve) -> None:
         until(lambda: waiting(server.url), 15)
         assert 200 == httpx.get(f"{server.url}/healthz").status_code
 
-    assert 10 > until(lambda: httpx.get(f"{server.url}/readyz").is_success, 20)
+    assert 10 > until(lambda: ready(server.url), 20)
 
 
 def test_a_worker_that_starts_while_it_is_down(down, serve) -> None:
@@ -134,7 +134,7 @@ def test_a_worker_that_starts_while_it_is_down(down, serve) -> None:
         time.sleep(1)
         assert replaced == server.workers()
 
-    assert 10 > until(lambda: httpx.get(f"{server.url}/readyz").is_success, 20)
+    assert 10 > until(lambda: ready(server.url), 20)
 
 
 def test_a_refusal_ends_it(serve, tmp_path) -> None:
@@ -168,5 +168,5 @@ def test_sqlite_that_somebody_holds(serve, tmp_path) -> None:
         until(lambda: waiting(server.url), 30)
         other.execute("rollback")
 
-    assert 15 > until(lambda: httpx.get(f"{server.url}/readyz").is_success, 20)
+    assert 15 > until(lambda: ready(server.url), 20)
     server.stop(signal.SIGTERM)
