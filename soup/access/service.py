@@ -69,8 +69,8 @@ class Access:
     async def who(self, secret: str) -> Token:
         """Whose token this is. Raises Unauthenticated for one that nobody has.
 
-        Those that are not known here are asked after together, ten times a second at most, and none twice in
-        a second: a token is random, so one that nobody has now nobody will have later.
+        Those that are not known here are asked after together, ten times a second at most, and none twice
+        before all are read anew: a token is random, so one that nobody has now nobody will have later.
         """
         if self._bell.rung != self._heard:
             await self._news.ask(None)
