@@ -170,14 +170,14 @@ def test_the_holder_sleeps(pair: Pair, sleeper: str) -> None:
 
     before = len(pair.runs(sleeper, "blobs.scrub"))
     os.kill(pid(sleeper), signal.SIGCONT)
-    until(lambda: len(pair.runs(sleeper, "blobs.scrub")) > before, 20)
-    until(lambda: pair.ask("select blobs from scrub where finished_at is not null"), 20)
+    until(lambda: pair.ask("select blobs from scrub where finished_at is not null"), 40)
     sweeps = len(pair.runs(other, "blobs.sweep"))
     until(lambda: len(pair.runs(other, "blobs.sweep")) > sweeps + 2)
 
     assert took < bound(LEASE)
     assert (other, epoch) == pair.holder()
-    assert ["failed: lease 'jobs' has passed on"] == pair.runs(sleeper, "blobs.scrub")[before:]
+    # None, if it was stopped just between two runs.
+    assert {"failed: lease 'jobs' has passed on"} >= set(pair.runs(sleeper, "blobs.scrub")[before:])
     assert (0, 2) == (pair.swept(sleeper), pair.swept(other))
     assert KALE == pair.file(kale).read_bytes()
     assert not pair.file(leek).exists()
