@@ -18,7 +18,12 @@ define INSTALL
 endef
 
 # Tests mostly wait for servers: one process more than there are cores. Files stay together, for what they share.
-PYTEST = .venv/bin/pytest -n $(shell expr $$(nproc) + 1) --dist loadfile
+# What fails beside others is asked once more alone, and said twice: some bounds are tight for a machine that does
+# three things at once.
+define PYTEST
+.venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 1) --dist loadfile || \
+	.venv/bin/pytest $(1) --last-failed --last-failed-no-failures none
+endef
 
 define LINT
 .venv/bin/ruff check
@@ -37,12 +42,12 @@ run: .venv/installed ## set up what is missing and serve on port 8080
 test: .venv/installed-dev ## set up what tests need, run the linters, then every test, those about rows on both databases
 	tests/setup-system
 	$(LINT)
-	$(PYTEST)
-	$(PYTEST) --database postgresql
+	$(call PYTEST)
+	$(call PYTEST,--database postgresql)
 
 test-postgresql: .venv/installed-dev ## every test that starts a soup, on PostgreSQL alone
 	tests/setup-system
-	$(PYTEST) --database postgresql
+	$(call PYTEST,--database postgresql)
 
 test-long: .venv/installed-dev ## the feed of 24 and of 8 writers for 20 s, and 200 uploads at once, 20 GiB in all
 	tests/setup-system
