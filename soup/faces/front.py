@@ -30,6 +30,7 @@ from soup.core.errors import (
     NotAllowed,
     SoupError,
     Unauthenticated,
+    Unavailable,
 )
 from soup.faces import reply
 from soup.faces.auth import CREDENTIALS, Doors
@@ -207,7 +208,8 @@ class Front:
     async def _speaks_for_mirror(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a mirror asks: it wants the bytes (D8). Raises Unauthenticated where reading needs a token.
 
-        Where it does not, a token that nobody has changes nothing: clients send what they hold to everybody.
+        Where it does not, a token that nobody has changes nothing, and neither does one that cannot be asked
+        after: clients send what they hold to everybody.
         """
         if self._manners.closed:
             return (await self._doors.need(headers, READERS)).kind is Kind.MIRROR
@@ -215,7 +217,7 @@ class Front:
             return False
         try:
             token = await self._doors.who(headers)
-        except Unauthenticated:
+        except (Unauthenticated, Unavailable):
             return False
         return token is not None and token.kind is Kind.MIRROR
 
