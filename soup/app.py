@@ -97,6 +97,7 @@ class Soup:
         try:
             self.opened = await self._look()
             await self.blobs.start()
+            self.rung = await self._rung()  # before both: what changes from here on is heard
             await self.mirrors.refresh()
             await self.access.refresh()
         except SoupError as error:
@@ -117,27 +118,34 @@ class Soup:
 
     async def _listen(self) -> None:
         """Look again at who is a mirror and who may, when another machine has changed it."""
-        async with self.database.reading() as session:
-            rung = await bell.rung(session)
+        rung = await self._rung()
         if rung != self.rung:
             await self.mirrors.refresh()
             await self.access.refresh()
             self.rung = rung
 
+    async def _rung(self) -> int:
+        async with self.database.reading() as session:
+            return await bell.rung(session)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Started, as soon as the database lets it, and ended with the block."""
         await self._start()
-        async with beating(self._live):
-            yield
-        await self.blobs.idle()
-        await self.mirrors.idle()
-        await self.runner.close()
-        await self.index.close()
-        await self.database.close()  # last: who closes SQLite's file last, and may write, takes in its log
-        self.disk.close()
-        for one in self.bells:
-            one.close()
+        try:
+            async with beating(self._live):
+                yield
+        finally:
+            await self.blobs.idle()
+            await self.mirrors.idle()
+            await self.runner.close()
+            await self.index.close()
+            await (
+                self.database.close()
+            )  # last: who closes SQLite's file last, and may write, takes in its log
+            self.disk.close()
+            for one in self.bells:
+                one.close()
 
     def adopt(self, settings: Settings) -> None:
         """Go by other settings from the next request on, as far as they can be changed in place (D10)."""

@@ -90,12 +90,7 @@ class Access:
         async with self._database.begin() as work:
             await queries.mark(work.session, [token.id], self._clock())
             await queries.supersede(work.session, token)
-            await self._ring(work)
-
-    async def _ring(self, work: Work) -> None:
-        """Everybody is to look again: this machine at once, the others within a second."""
-        await bell.ring(work.session)
-        work.after(self._changed)
+            await bell.ring(work, self._changed)
 
     async def _changed(self) -> None:
         self._bell.ring()
@@ -121,7 +116,7 @@ class Access:
                 raise MirrorUnknown(f"no mirror {mirror_id}")
             until = None if lasting is None else self._clock() + lasting
             secret = await self.issue(work, kind, mirror_id, until)
-            await self._ring(work)
+            await bell.ring(work, self._changed)
         return secret
 
     async def every(self) -> list[Token]:
@@ -134,7 +129,7 @@ class Access:
         """Stop a token, everywhere within a second. Raises TokenUnknown."""
         async with self._database.begin() as work:
             await queries.remove(work.session, id)
-            await self._ring(work)
+            await bell.ring(work, self._changed)
 
     async def expire(self, held: Held) -> int:
         """Forget tokens that have expired; how many. Raises LeaseLost."""

@@ -1,6 +1,5 @@
 """`soup job`: what soup does unasked, and doing it now."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -74,7 +73,7 @@ def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") ->
     """Act in a soup that is whole but for two things: it does not listen, and leaves the lease to others."""
     from soup import logs
     from soup.app import build
-    from soup.core.errors import Refused, SoupError
+    from soup.core.errors import Refused
     from soup.jobs.service import Runs
 
     settings = load(config)
@@ -82,18 +81,12 @@ def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") ->
 
     async def within(database: "Database") -> T:
         await _recognise(settings, database)
-        try:
-            soup = build(settings)
-        except (OSError, sqlite3.Error) as error:
-            raise Refused(f"the data of soup cannot be opened: {error}") from error
+        soup = build(settings)
         soup.runner.stand_aside()
-        failed: SoupError
         async with soup.running():
-            try:
-                return await act(soup.runner, Runs(database))
-            except SoupError as error:
-                failed = error  # the framework would wrap it in a group
-        raise failed
+            if soup.face.closed is not None:
+                raise Refused(soup.face.closed)  # one that serves would wait
+            return await act(soup.runner, Runs(database))
 
     return on_database(settings, within)
 

@@ -5,11 +5,14 @@ transaction. Every worker looks twice a second, which costs one short query, and
 It works through PgBouncer, where NOTIFY does not.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import Field, SQLModel
+
+from soup.db.work import Work
 
 
 class BellRow(SQLModel, table=True):
@@ -24,9 +27,13 @@ class BellRow(SQLModel, table=True):
 bell: Any = BellRow.__table__  # type: ignore[attr-defined]
 
 
-async def ring(session: AsyncSession) -> None:
-    """Tell everybody, once this transaction is true. To be its last statement: the row is everybody's."""
-    await session.execute(update(bell).values(rung=bell.c.rung + 1))
+async def ring(work: Work, near: Callable[[], Awaitable[None]]) -> None:
+    """Tell everybody, once this is true: other machines, and this one by `near`.
+
+    To be the last statement of a transaction: the row is everybody's.
+    """
+    await work.session.execute(update(bell).values(rung=bell.c.rung + 1))
+    work.after(near)
 
 
 async def rung(session: AsyncSession) -> int:

@@ -96,7 +96,7 @@ class Mirrors:
         async with self._database.begin() as work:
             id = await queries.add(work.session, terms, await self._database.now(work.session))
             token = await self._issue(work, id)
-            await self._ring(work)
+            await bell.ring(work, self._changed)
         return await self.one(id), token
 
     async def every(self) -> list[View]:
@@ -118,14 +118,14 @@ class Mirrors:
         async with self._database.begin() as work:
             mirror = await queries.one(work.session, id)
             await queries.change(work.session, id, change(mirror.terms))
-            await self._ring(work)
+            await bell.ring(work, self._changed)
         return await self.one(id)
 
     async def remove(self, id: int) -> None:
         """Forget a mirror. Raises MirrorUnknown."""
         async with self._database.begin() as work:
             await queries.remove(work.session, id)
-            await self._ring(work)
+            await bell.ring(work, self._changed)
 
     async def rotate(self, id: int) -> str:
         """A new token, shown this once (D11).
@@ -135,13 +135,8 @@ class Mirrors:
         async with self._database.begin() as work:
             await queries.one(work.session, id)
             token = await self._issue(work, id)
-            await self._ring(work)
+            await bell.ring(work, self._changed)
         return token
-
-    async def _ring(self, work: Work) -> None:
-        """Everybody is to look again: this machine at once, the others within a second."""
-        await bell.ring(work.session)
-        work.after(self._changed)
 
     async def _changed(self) -> None:
         self._bell.ring()
@@ -195,7 +190,7 @@ class Mirrors:
         await self._live.refresh(ids)
         if nearly or before != self._decided(ids):
             async with self._database.begin() as work:
-                await self._ring(work)
+                await bell.ring(work, self._changed)
 
     def _decided(self, ids: Collection[int]) -> list[tuple[object, ...]]:
         mirrors = (self._live.mirrors.get(id) for id in ids)

@@ -115,9 +115,10 @@ class Runner:
 
     async def _run(self, job: Job, held: Held) -> Run:
         began, started = time.monotonic(), utc_now()
-        with metrics.JOB_SECONDS.labels(job.name).time():
-            result = await self._result(job, held)
-        run = Run(job.name, started, round(time.monotonic() - began, 3), self._lease.me, result)
+        result = await self._result(job, held)
+        seconds = time.monotonic() - began
+        metrics.JOB_SECONDS.labels(job.name).observe(seconds)
+        run = Run(job.name, started, round(seconds, 3), self._lease.me, result)
         try:
             await self._record(run)
         except SoupError as error:
