@@ -140,9 +140,7 @@ class Soup:
             await self.mirrors.idle()
             await self.runner.close()
             await self.index.close()
-            await (
-                self.database.close()
-            )  # last: who closes SQLite's file last, and may write, takes in its log
+            await self.database.close()  # after the index: who closes SQLite's file last takes in its log
             self.disk.close()
             for one in self.bells:
                 one.close()

@@ -52,7 +52,8 @@ def test_it_waits(down, serve) -> None:
     within seconds of the database's start.
     """
     port, start = down
-    server = serve(wait=False, database=f"postgresql://postgres@127.0.0.1:{port}/postgres")
+    database = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    server = serve(wait=False, database=database, server__workers=1)
     until(lambda: waiting(server.url))
 
     assert 200 == httpx.get(f"{server.url}/healthz").status_code
