@@ -86,8 +86,9 @@ clean: ## remove what make and the tools made; data stays
 	$(INSTALL)
 	@touch $@
 
-.venv/installed-dev: requirements-dev.lock pyproject.toml | .venv/bin/pip
+.venv/installed-dev: requirements-dev.lock pyproject.toml cdn-agent/pyproject.toml | .venv/bin/pip
 	$(INSTALL)
+	@$(PIP) install --no-deps --no-build-isolation -e ./cdn-agent
 	@touch $@ .venv/installed
 
 .venv/bin/pip:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 import structlog
 
 from soup.access.service import Access
+from soup.blobs.bundle import Bundles
 from soup.blobs.index import Index, PostgresIndex, SqliteIndex
 from soup.blobs.reading import Reading
 from soup.blobs.scrub import Scrub
@@ -198,7 +199,12 @@ def build(
         seconds=settings.jobs.blobs_scrub_seconds,
     )
     access = Access(database, near, clock=clock or utc_now)
-    picture = Live(loader(database), near, _rules(settings), lambda: blobs.epoch, monotonic=monotonic)
+
+    async def history() -> tuple[str, int]:
+        feed = await blobs.feed()
+        return feed.epoch, feed.head
+
+    picture = Live(loader(database), near, _rules(settings), history, monotonic=monotonic)
     mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
     doors = Doors(access, settings.auth.mode, settings.cdn.report_auth)
     runner = Runner(
@@ -222,7 +228,8 @@ def build(
     async def ready() -> str | None:
         return await soup.ready()
 
-    face = Face(blobs, mirrors, doors, ready, _manners(settings), control=control)
+    bundles = Bundles(database, reading)
+    face = Face(blobs, bundles, mirrors, doors, ready, _manners(settings), control=control)
     face.closed = WAITING
     soup = Soup(
         face,
@@ -265,6 +272,8 @@ def _manners(settings: Settings) -> Manners:
         redirects=settings.cdn.redirects,
         closed=settings.auth.read == "token",
         direct_slots=settings.serve.direct_slots,
+        sync_slots=settings.cdn.sync_slots,
+        alternates=settings.cdn.alternates,
         serve_idle=settings.serve.idle_seconds,
         upload_slots=settings.upload.slots,
         upload_idle=settings.upload.idle_seconds,

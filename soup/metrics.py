@@ -70,7 +70,8 @@ API_SECONDS = Histogram(
 )
 REFUSED = Counter(
     "soup_refused",
-    "Requests refused for want of room, by what is short: slots, uploads, keep_free, largest, or a full disk",
+    "Requests refused for want of room, by what is short: slots, sync, uploads, keep_free, largest, or a full"
+    " disk",
     ["reason"],
 )
 TOKENS_UNKNOWN = Counter("soup_tokens_unknown", "Requests with a token that nobody has, or no longer")
@@ -112,7 +113,16 @@ BLOBS_DAMAGED = Counter(
 )
 REPORTS = Counter("soup_reports", "Reports of mirrors")
 MIRRORS = Gauge(
-    "soup_mirrors", "Mirrors, by whether all or those online", ["which"], multiprocess_mode="mostrecent"
+    "soup_mirrors",
+    "Mirrors, by whether all, those online, or those that are doubted",
+    ["which"],
+    multiprocess_mode="mostrecent",
+)
+AUDITS = Counter(
+    "soup_audits",
+    "Mirrors asked from outside for a blob, by what came of it: passed, wrong (another answer), silent (none) or"
+    " void (it says nothing of the mirror)",
+    ["result"],
 )
 DIRECT_BODIES = Gauge("soup_direct_bodies", "Bodies that are being sent now", multiprocess_mode="livesum")
 ERRORS = Counter("soup_errors", "Requests that ended in an error nobody expected")
@@ -133,10 +143,12 @@ def begin(version: str) -> None:
     BUILD.labels(version).set(1)
     STARTED.set(time.time())
     WORKERS.labels("all").set(1)
-    for reason in ("slots", "uploads", "keep_free", "largest", "full"):
+    for reason in ("slots", "sync", "uploads", "keep_free", "largest", "full"):
         REFUSED.labels(reason)
     for kind in ("timeout", "refused", "busy", "raced"):
         DATABASE_ERRORS.labels(kind)
+    for result in ("passed", "wrong", "silent", "void"):
+        AUDITS.labels(result)
 
 
 def exposition() -> bytes:

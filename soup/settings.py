@@ -112,6 +112,12 @@ class Cdn(Section):
         "token", description="`none`: anybody may report for any mirror"
     )
     public_list: bool = Field(default=False, description="Show fqdn and status of mirrors to everybody")
+    alternates: int = Field(
+        2, ge=0, le=8, description="How many other mirrors a redirect names, for clients whose mirror dies"
+    )
+    sync_slots: int = Field(
+        32, ge=1, description="Bodies a worker sends to mirrors at once; more are told to come back"
+    )
 
 
 class Store(Section):

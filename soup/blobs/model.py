@@ -36,6 +36,11 @@ class Facts:
     created_at: datetime
     placements: tuple[Placement, ...] = ()
 
+    @property
+    def blob(self) -> Blob:
+        """The blob itself."""
+        return Blob(self.digest, self.size)
+
 
 @dataclass(frozen=True, slots=True)
 class Feed:

@@ -145,6 +145,20 @@ async def changes(session: AsyncSession, after: int, limit: int) -> list[Facts]:
     return [_facts(row) for row in await session.execute(wanted)]
 
 
+async def nth(session: AsyncSession, after: int, count: int) -> int | None:
+    """The number of the `count`-th change since a number; None where there are fewer."""
+    wanted = select(blob.c.seq).where(blob.c.seq > after).order_by(blob.c.seq).offset(count - 1).limit(1)
+    found: int | None = (await session.execute(wanted)).scalar()
+    return found
+
+
+async def known(session: AsyncSession, digests: Sequence[Digest]) -> dict[Digest, Facts]:
+    """What is here of these and may be read."""
+    wanted = blob.c.digest.in_([digest.raw for digest in digests])
+    rows = await session.execute(select(blob).where(wanted, blob.c.state == State.PRESENT))
+    return {facts.digest: facts for facts in map(_facts, rows)}
+
+
 async def trim(session: AsyncSession, before: datetime) -> int:
     """Forget blobs gone before a moment, and raise the floor above them; how many."""
     forgotten = (

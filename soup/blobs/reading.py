@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -76,6 +76,35 @@ class Reading:
         if not await self._store.has(blob.digest):
             raise BlobMissing("its bytes are not in the store", digest=blob.digest)
         return Opened(blob, self._disk, inner=self._store)
+
+    async def whole(self, blobs: Sequence[Blob]) -> list[bytes | BlobMissing]:
+        """All bytes of each of some small blobs, or why they cannot be had: one trip to the disk for all."""
+        if isinstance(self._store, OnDisk):
+            paths = [self._store.path(blob.digest) for blob in blobs]
+            return await self._disk.run(lambda: list(map(self._whole, blobs, paths)))
+        return [await self._gathered(blob) for blob in blobs]
+
+    def _whole(self, blob: Blob, path: Path) -> bytes | BlobMissing:
+        try:
+            with self._open(blob, path) as opened:
+                data = os.pread(opened.fd, blob.size, 0) if opened.fd is not None else opened.data or b""
+        except BlobMissing as error:
+            return error
+        except OSError as error:  # of this one file: the others are none the worse
+            return BlobMissing(f"its file cannot be read: {error.strerror}", digest=blob.digest)
+        if len(data) != blob.size:
+            return BlobMissing("its file became shorter", digest=blob.digest)
+        return data
+
+    async def _gathered(self, blob: Blob) -> bytes | BlobMissing:
+        try:
+            opened = await self.open(blob)
+            data = b"".join([piece async for piece in opened.pieces(Span(0, blob.size - 1))])
+        except BlobMissing as error:
+            return error
+        if len(data) != blob.size:
+            return BlobMissing(f"it has {len(data)} bytes, not {blob.size}", digest=blob.digest)
+        return data
 
     def _open(self, blob: Blob, path: Path) -> Opened:
         try:

@@ -7,6 +7,7 @@ from sqlmodel import Field, SQLModel
 
 NUMBER = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by its own INTEGER only
 ABSENT = text("state <> 1")
+DAMAGED = text("state <> 1")
 
 
 class BlobRow(SQLModel, table=True):
@@ -53,6 +54,7 @@ class PlacementRow(SQLModel, table=True):
     """A copy of a blob in a store; without a key it lies under `abc/<digest>`."""
 
     __tablename__ = "placement"
+    __table_args__ = (Index("placement_damaged", "blob_id", sqlite_where=DAMAGED, postgresql_where=DAMAGED),)
 
     blob_id: int = Field(
         sa_column=Column(NUMBER, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True)

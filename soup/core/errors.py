@@ -22,7 +22,7 @@ class SoupError(Exception):
     ├── ClientGone       the client left
     ├── NoRoom           the disk or a quota says no
     ├── Unavailable      try again                       StoreDown, DatabaseDown, BlobMissing, Busy,
-    │                                                    NotReady
+    │                                                    MirrorSilent, MirrorWrong, NotReady
     └── Refused          soup does not start like this   WrongStore
     """
 
@@ -166,6 +166,11 @@ class Unavailable(SoupError):
 
     retry_after = 1
 
+    def __init__(self, detail: str, *, digest: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail, digest=digest)
+        if retry_after is not None:
+            self.retry_after = retry_after
+
 
 class StoreDown(Unavailable):
     """A store does not answer, or answers nonsense."""
@@ -183,6 +188,14 @@ class BlobMissing(Unavailable):
 
 class Busy(Unavailable):
     """Every place is taken."""
+
+
+class MirrorSilent(Unavailable):
+    """A mirror does not answer."""
+
+
+class MirrorWrong(Unavailable):
+    """A mirror answers with something else than the blob it was asked for."""
 
 
 class NotReady(Unavailable):

@@ -13,19 +13,23 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.response import Response
 
 from soup import metrics
+from soup.blobs.bundle import Bundles
 from soup.blobs.service import Blobs
 from soup.core.digest import Digest
 from soup.core.errors import SoupError
-from soup.faces import blob, cdn, ops
+from soup.faces import blob, bundle, cdn, ops
 from soup.faces.auth import Doors
 from soup.faces.envelope import Envelope
 from soup.faces.errors import Guard, Unexpected, problem
 from soup.faces.front import Front
 from soup.faces.manners import Manners
 from soup.faces.ops import Ready
+from soup.faces.slots import Slots
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
+
+SPREAD = 5  # seconds over which mirrors that find no place are told to come back
 
 
 class Face(Guard):
@@ -37,6 +41,7 @@ class Face(Guard):
     def __init__(
         self,
         blobs: Blobs,
+        bundles: Bundles,
         mirrors: Mirrors,
         doors: Doors,
         ready: Ready,
@@ -45,41 +50,36 @@ class Face(Guard):
         control: bool = False,
     ) -> None:
         self.manners = manners
-        self.framework = _framework(blobs, mirrors, doors, ready, manners, self._flush, control=control)
+        sync = Slots("sync", spread=SPREAD)
+        parts: dict[str, Any] = {
+            "blobs": blobs,
+            "bundles": bundles,
+            "mirrors": mirrors,
+            "doors": doors,
+            "ready": ready,
+            "flush": self._flush,
+            "manners": manners,
+            "sync": sync,
+        }
+        self.framework = _framework(parts, control=control)
         envelope = Envelope(self.framework, manners)
-        self.front = Front(envelope, blobs, mirrors, doors, manners)
+        self.front = Front(envelope, blobs, mirrors, doors, manners, sync)
         super().__init__(envelope if control else self.front, manners, ops.ALWAYS)
 
     def _flush(self) -> None:
         self.front.flush()
 
 
-def _framework(
-    blobs: Blobs,
-    mirrors: Mirrors,
-    doors: Doors,
-    ready: Ready,
-    manners: Manners,
-    flush: Callable[[], None],
-    *,
-    control: bool,
-) -> Litestar:
-    parts: dict[str, Any] = {
-        "blobs": blobs,
-        "mirrors": mirrors,
-        "doors": doors,
-        "ready": ready,
-        "flush": flush,
-        "manners": manners,
-    }
+def _framework(parts: dict[str, Any], *, control: bool) -> Litestar:
+    faces = [cdn.face(), ops.face()] if control else [blob.face(), bundle.face(), cdn.face(), ops.face()]
     app = Litestar(
-        route_handlers=[cdn.face(), ops.face()] if control else [blob.face(), cdn.face(), ops.face()],
+        route_handlers=faces,
         dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in parts.items()},
         exception_handlers={SoupError: _refused, HTTPException: _framework_refused, Exception: _failed},
         type_decoders=[(lambda kind: kind is Digest, lambda kind, text: kind(text))],
         openapi_config=ops.openapi(version("soup")),
         request_max_body_size=1024 * 1024,
-        state=State({"doors": doors}),
+        state=State({"doors": parts["doors"]}),
         logging_config=None,
         debug=False,
     )

@@ -2,7 +2,7 @@
 
 import re
 
-EXPOSED = "Accept-Ranges Content-Disposition Content-Range Digest ETag Location Repr-Digest X-Request-Id"
+EXPOSED = "Accept-Ranges Content-Disposition Content-Range Digest ETag Link Location Repr-Digest X-Request-Id"
 CORS: list[tuple[bytes, bytes]] = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", ", ".join(EXPOSED.split()).encode()),

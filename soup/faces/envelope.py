@@ -3,6 +3,7 @@
 from time import perf_counter
 from typing import Any
 
+from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from soup import metrics
@@ -30,8 +31,12 @@ class Envelope:
                 message["headers"] = [*message.get("headers", ()), *extra]
             await exchange.send(message)
 
-        await self._inner(scope, exchange.receive, sealed)
-        method = request["method"] if request["method"] in METHODS else "other"
-        metrics.API_REQUESTS.labels(method, str(exchange.status)).inc()
-        if "soup.waited" not in request:
-            metrics.API_SECONDS.labels(method).observe(perf_counter() - began)
+        try:
+            await self._inner(scope, exchange.receive, sealed)
+        except LitestarException as error:
+            raise (error.__cause__ or error) from None  # it wraps what is raised once an answer has begun
+        finally:
+            method = request["method"] if request["method"] in METHODS else "other"
+            metrics.API_REQUESTS.labels(method, str(exchange.status)).inc()
+            if "soup.waited" not in request:
+                metrics.API_SECONDS.labels(method).observe(perf_counter() - began)

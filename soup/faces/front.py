@@ -8,6 +8,8 @@ what one process has acknowledged all find at once.
 import asyncio
 from binascii import b2a_base64
 from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
@@ -25,7 +27,6 @@ from soup.core.errors import (
     BlobBlocked,
     BlobMissing,
     BlobUnknown,
-    Busy,
     Invalid,
     NotAllowed,
     SoupError,
@@ -37,6 +38,7 @@ from soup.faces.auth import CREDENTIALS, Doors
 from soup.faces.cors import CORS, is_blob
 from soup.faces.errors import Headers, problem, send_all, status
 from soup.faces.manners import Manners
+from soup.faces.slots import Slots
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,7 @@ TALLY = 0.1  # seconds after which counts are handed to the metrics
 BOUNDS = metrics.BLOB_BOUNDS
 FIRST = BOUNDS[0]
 ANSWERS = {307: "redirect", 200: "direct", 206: "direct", 304: "direct"}  # any other is refused
+MIRRORS = "mirrors"
 ALLOW = b"GET, HEAD, OPTIONS, PUT"
 JUDGED = frozenset({b"if-match", b"if-unmodified-since"})  # by nginx too, and without our entity tag
 READERS = frozenset({Kind.ADMIN, Kind.READ, Kind.MIRROR})
@@ -63,6 +66,24 @@ _PREFLIGHT: Headers = [
 ]
 
 Answer = tuple[int, Headers, tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says besides the digest.
+
+    `mirror` is the id of the mirror that asks, 0 for anybody else; `elsewhere`: it would as soon fetch the
+    bytes from another mirror.
+    """
+
+    trusted: bool = False
+    mirror: int = 0
+    direct: bool = False
+    elsewhere: bool = False
+    download: str | None = None
+
+
+PLAIN = Asked()
 
 
 def _prepared(kind: type[SoupError], detail: str) -> Answer:
@@ -87,9 +108,10 @@ class Front:
         mirrors: Mirrors,
         doors: Doors,
         manners: Manners,
+        sync: Slots,
     ) -> None:
         self._rest, self._blobs, self._mirrors, self._doors = rest, blobs, mirrors, doors
-        self._manners, self._sending = manners, 0
+        self._manners, self._slots, self._sync = manners, Slots("slots"), sync
         self._tally: dict[int, list[float]] = {}  # by status: how many in each bucket of time, and their sum
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,13 +144,11 @@ class Front:
     async def _get(self, scope: Any, path: str, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = scope["soup.headers"]
         raw = bytes.fromhex(path[1:])
-        direct, trusted, download = not self._manners.redirects, False, None
+        asked = PLAIN
         if self._manners.closed or not CREDENTIALS.isdisjoint(headers):
-            trusted = True
-            direct = await self._speaks_for_mirror(headers) or direct
+            asked = Asked(trusted=True, mirror=await self._mirror(headers))
         if scope["query_string"]:
-            asked, download = _query(scope["query_string"])
-            direct = direct or asked
+            asked = _query(scope["query_string"], asked)
         found = self._blobs.peek(raw)
         if isinstance(found, Ask):
             found = await self._blobs.ask(raw)
@@ -137,89 +157,98 @@ class Front:
             await self._refuse(scope, send, path[1:], BLOCKED_ANSWER if blocked else UNKNOWN_ANSWER)
             return
         seq, size, _ = found
-        if not direct and await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
+        if self._may_redirect(asked) and await self._redirect(scope, send, raw, path, seq, size, asked):
             return
         blob = Blob(Digest(path[1:]), size)
         try:
-            await self._direct(scope, receive, send, blob, download)
+            await self._direct(scope, receive, send, blob, asked)
         except BlobMissing as error:
             metrics.BLOBS_MISSING.inc()
             log.error("blob.missing", digest=blob.digest, reason=str(error))  # noqa: TRY400 - it says all
             started = scope.get("soup.started")
             if started or not self._manners.redirects:
                 raise
-            if not await self._redirect(scope, send, raw, path, seq, size, trusted=trusted):
+            if not await self._redirect(scope, send, raw, path, seq, size, asked):
                 raise
 
+    def _may_redirect(self, asked: Asked) -> bool:
+        """Whether bytes from elsewhere will do.
+
+        A mirror wants them from here, or it might be sent to one that has as little, and both in a circle
+        (C10); a full one may ask to be sent to another full one, which has fetched its blobs already (D8).
+        """
+        if not self._manners.redirects or asked.direct:
+            return False
+        return not asked.mirror or (asked.elsewhere and self._mirrors.full(asked.mirror))
+
     async def _redirect(
-        self, scope: Any, send: Send, raw: bytes, path: str, seq: int, size: int, *, trusted: bool
+        self, scope: Any, send: Send, raw: bytes, path: str, seq: int, size: int, asked: Asked
     ) -> bool:
         mirrors = self._mirrors
         if mirrors.stale:
             await mirrors.catch_up()
-        link = mirrors.link(raw, seq, size, trusted=trusted)
-        if link is None:
+        links = mirrors.links(
+            raw, seq, size, 1 + self._manners.alternates, trusted=asked.trusted, asker=asked.mirror
+        )
+        if not links:
             return False
         self._count(scope, 307)
+        digest = path[1:].encode()
         headers = [
-            (b"location", link + path[1:].encode()),
+            (b"location", links[0] + digest),
             (b"digest", b"SHA-256=" + b2a_base64(raw, newline=False)),
             *_REDIRECT,
             *scope["soup.ids"],
         ]
+        if len(links) > 1:
+            headers.append((b"link", _duplicates(links[1:], digest)))
         await send({"type": "http.response.start", "status": 307, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return True
 
-    async def _direct(
-        self, scope: Any, receive: Receive, send: Send, blob: Blob, download: str | None
-    ) -> None:
-        answer = reply.decide(scope["soup.headers"], blob, download)
+    async def _direct(self, scope: Any, receive: Receive, send: Send, blob: Blob, asked: Asked) -> None:
+        answer = reply.decide(scope["soup.headers"], blob, asked.download)
         answer.headers.extend(scope["soup.ids"])
         if answer.span is None:
             self._count(scope, answer.status)
             await send_all(send, answer.status, answer.headers)
             return
-        if self._sending >= self._manners.direct_slots:
-            metrics.REFUSED.labels("slots").inc()
-            raise Busy("every place for a direct answer is taken", digest=blob.digest)
-        self._sending += 1
-        metrics.DIRECT_BODIES.inc()
-        try:
-            with await self._blobs.open(blob) as opened:
-                self._count(scope, answer.status)
-                if scope["method"] == "HEAD":
-                    await send_all(send, answer.status, answer.headers)
-                elif self._manners.accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
-                    await send_all(send, 200, _accelerated(answer.headers, blob))
-                elif opened.data is not None:
-                    body = opened.data[answer.span.first : answer.span.last + 1]
-                    metrics.BLOB_SENT_BYTES.inc(len(body))
-                    await send_all(send, answer.status, answer.headers, body)
-                else:
-                    scope["soup.started"] = True
-                    await reply.stream(
-                        receive, send, answer, opened.pieces(answer.span), self._manners.serve_idle
-                    )
-        finally:
-            self._sending -= 1
-            metrics.DIRECT_BODIES.dec()
+        if asked.mirror:
+            place = self._sync.place(self._manners.sync_slots, blob.digest)
+        else:
+            place = self._slots.place(self._manners.direct_slots, blob.digest)
+        with place, await self._blobs.open(blob) as opened:
+            self._count(scope, answer.status)
+            if scope["method"] == "HEAD":
+                await send_all(send, answer.status, answer.headers)
+            elif self._manners.accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
+                await send_all(send, 200, _accelerated(answer.headers, blob))
+            elif opened.data is not None:
+                body = opened.data[answer.span.first : answer.span.last + 1]
+                metrics.BLOB_SENT_BYTES.inc(len(body))
+                await send_all(send, answer.status, answer.headers, body)
+            else:
+                scope["soup.started"] = True
+                pieces = opened.pieces(answer.span)
+                await reply.stream(receive, send, answer, pieces, self._manners.serve_idle)
 
-    async def _speaks_for_mirror(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a mirror asks: it wants the bytes (D8). Raises Unauthenticated where reading needs a token.
+    async def _mirror(self, headers: dict[bytes, bytes]) -> int:
+        """The id of the mirror that asks; 0 where none does.
+
+        Raises Unauthenticated where reading needs a token.
 
         Where it does not, a token that nobody has changes nothing, and neither does one that cannot be asked
         after: clients send what they hold to everybody.
         """
         if self._manners.closed:
-            return (await self._doors.need(headers, READERS)).kind is Kind.MIRROR
+            return (await self._doors.need(headers, READERS)).mirror_id or 0
         if b"authorization" not in headers:
-            return False
+            return 0
         try:
             token = await self._doors.who(headers)
         except (Unauthenticated, Unavailable):
-            return False
-        return token is not None and token.kind is Kind.MIRROR
+            return 0
+        return (token.mirror_id or 0) if token is not None else 0
 
     async def _refuse(self, scope: Any, send: Send, digest: str, answer: Answer) -> None:
         code, headers, (before, after) = answer
@@ -257,8 +286,8 @@ class Front:
             metrics.REQUEST_SECONDS.labels(ANSWERS.get(code, "refused")).add(counts, seconds)
 
 
-def _query(query: bytes) -> tuple[bool, str | None]:
-    """`direct` and `download` of a query; everything else in it is ignored (C13)."""
+def _query(query: bytes, asker: Asked) -> Asked:
+    """What a query asks for with `direct`, `from` and `download`; anything else in it is ignored (C13)."""
     try:
         fields = dict(parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=50))
     except ValueError as error:
@@ -266,8 +295,22 @@ def _query(query: bytes) -> tuple[bool, str | None]:
     direct = fields.get("direct", "0")
     if direct not in {"0", "1"}:
         raise Invalid(f"direct is 0 or 1, not {direct[:20]!r}")
+    if asker.mirror and fields.get("from", MIRRORS) != MIRRORS:
+        raise Invalid(f"from is {MIRRORS}, not {fields['from'][:20]!r}")
     download = fields.get("download")
-    return direct == "1", None if download is None else reply.file_name(download)
+    return replace(
+        asker,
+        direct=direct == "1",
+        elsewhere="from" in fields,
+        download=None if download is None else reply.file_name(download),
+    )
+
+
+def _duplicates(links: Sequence[bytes], digest: bytes) -> bytes:
+    """Where else the blob is (RFC 6249)."""
+    return b", ".join(
+        b"<%s%s>; rel=duplicate; pri=%d" % (link, digest, place) for place, link in enumerate(links, 1)
+    )
 
 
 def _accelerated(headers: Headers, blob: Blob) -> Headers:

@@ -14,6 +14,8 @@ class Manners:
     closed: bool = False
     direct_slots: int = 256
     serve_idle: float = 60
+    sync_slots: int = 32
+    alternates: int = 2
     upload_slots: int = 256
     upload_idle: float = 30
     accel: bool = False

@@ -109,6 +109,11 @@ class Terms:
     trusted: bool = True
     drained: bool = False
 
+    @property
+    def address(self) -> tuple[object, ...]:
+        """Where it is asked, and what for: what was found out about one says nothing of another."""
+        return self.fqdn, self.scheme, self.port, self.mode
+
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
@@ -119,6 +124,7 @@ class Mirror:
     created_at: datetime
     doubt_reason: str | None = None
     doubt_since: datetime | None = None
+    audited_at: datetime | None = None
     said: Report | None = None
     last_seen: datetime | None = None
 
@@ -128,3 +134,15 @@ class Mirror:
         terms = self.terms
         port = "" if terms.port == PORTS[terms.scheme] else f":{terms.port}"
         return f"{terms.scheme}://{terms.fqdn}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of asking a mirror from outside: `fault` is what is wrong with it, None where nothing is.
+
+    `silent`: it did not answer, which says something of one that has answered before and of no other (D20).
+    """
+
+    mirror: Mirror
+    fault: str | None = None
+    silent: bool = False

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import structlog
@@ -12,10 +13,11 @@ from soup.core.clock import Steady
 from soup.core.errors import DatabaseDown
 from soup.mirrors import policy
 from soup.mirrors.model import Mirror
-from soup.mirrors.policy import NOBODY, Picture, Rules
+from soup.mirrors.policy import NOBODY, Member, Picture, Rules
 
 log = structlog.get_logger(__name__)
 
+History = tuple[str, int]  # epoch and head of the feed
 Load = Callable[[Iterable[int] | None], Awaitable[tuple[Sequence[Mirror], datetime]]]
 
 
@@ -24,7 +26,7 @@ class Live:
 
     The age of a report is taken from the clock that wrote it, once, when the report is first seen here; from
     then on it grows by the steady clock of this process. So a clock that jumps neither silences nor revives
-    anybody. `load` reads mirrors of some ids, or all, and that clock.
+    anybody. `load` reads mirrors of some ids, or all, and that clock; `history` says how far the feed goes.
     """
 
     def __init__(
@@ -32,12 +34,13 @@ class Live:
         load: Load,
         bell: Bell,
         rules: Rules,
-        epoch: Callable[[], str],
+        history: Callable[[], Awaitable[History]],
         *,
         monotonic: Steady,
     ) -> None:
-        self._read, self._bell, self.rules, self._epoch = load, bell, rules, epoch
+        self._read, self._bell, self.rules, self._ask = load, bell, rules, history
         self.now = monotonic
+        self._history: History = "", 0
         self._alone = asyncio.Lock()
         self._heard = -1
         self._seen: dict[int, datetime] = {}
@@ -79,6 +82,7 @@ class Live:
     async def _load(self, only: Iterable[int] | None) -> None:
         rung = self._bell.rung
         found, moment = await self._read(only)
+        self._history = await self._ask()  # after the reports: what they have synced is in it by then
         self._take(found, moment, self.now())
         if only is None:
             self._heard = rung
@@ -96,11 +100,20 @@ class Live:
             self._deadlines[mirror.id] = now + self.rules.silence - age
 
     def _draw(self) -> None:
-        self.picture = policy.picture(
-            self.mirrors.values(), self._deadlines, self.now(), self.rules, self._epoch()
-        )
+        self.picture = self._drawn(self.mirrors.values(), self.rules)
         metrics.MIRRORS.labels("online").set(sum(self.online(mirror.id) for mirror in self.mirrors.values()))
         metrics.MIRRORS.labels("all").set(len(self.mirrors))
+        doubted = sum(mirror.doubt_reason is not None for mirror in self.mirrors.values())
+        metrics.MIRRORS.labels("doubted").set(doubted)
+
+    def _drawn(self, mirrors: Iterable[Mirror], rules: Rules) -> Picture:
+        return policy.picture(mirrors, self._deadlines, self.now(), rules, self._history)
+
+    def standing(self, only: Iterable[int] | None = None) -> list[tuple[Mirror, Member]]:
+        """Those, or those of some ids, that may be chosen, or might be but for a doubt."""
+        wanted = self.mirrors if only is None else self.mirrors.keys() & set(only)
+        drawn = self._drawn((self.mirrors[id] for id in wanted), replace(self.rules, audit=False))
+        return [(self.mirrors[member.id], member) for tier in drawn.tiers for member in tier.members]
 
     def online(self, id: int) -> bool:
         """Heard of in time, and not saying 0 (C43)."""

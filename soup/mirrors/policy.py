@@ -9,15 +9,20 @@ from soup.mirrors.model import Mirror, Status
 
 ErrorMirrors = Literal["last_resort", "never", "always"]
 EVERYTHING = 1 << 62
-DRAWS = 4  # before the rest is looked at one by one: one unlucky mirror in a thousand must not cost a scan
+DRAWS = 16  # before all are looked at one by one: a fifth that lacks a blob must not cost a scan
+FEW = 8  # so many are looked at one by one at once
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How mirrors are judged: seconds of silence that put one out, and what an error means (C43)."""
+    """How mirrors are judged: seconds of silence that put one out, and what an error means (C43).
+
+    `audit`: whether what the core has found out itself counts (D20).
+    """
 
     silence: float = 40.0
     error_mirrors: ErrorMirrors = "last_resort"
+    audit: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +34,22 @@ class Member:
     silent_at: float
     covers: int
     trusted: bool
+    full: bool
     weight: int
     picky: bool
     smallest: int
     largest: int
     lacking: frozenset[bytes]
 
-    def suits(self, raw: bytes, size: int, *, trusted: bool) -> bool:
-        """Whether it has the blob, and may be shown what the client sent."""
+    def claims(self, raw: bytes, seq: int, size: int) -> bool:
+        """Whether it has the blob, by what it says."""
+        return self.covers >= seq and self.suits(raw, size, trusted=False)
+
+    def suits(self, raw: bytes, size: int, *, trusted: bool, asker: int = 0) -> bool:
+        """Whether it has the blob, may be shown what the client sent, and is of use to the mirror `asker`."""
         if trusted and not self.trusted:
+            return False
+        if asker and (asker == self.id or not self.full):
             return False
         return not self.picky or (self.smallest <= size <= self.largest and raw not in self.lacking)
 
@@ -81,13 +93,18 @@ NOBODY = Picture((), {})
 
 
 def picture(
-    mirrors: Iterable[Mirror], deadlines: Mapping[int, float], now: float, rules: Rules, epoch: str
+    mirrors: Iterable[Mirror],
+    deadlines: Mapping[int, float],
+    now: float,
+    rules: Rules,
+    history: tuple[str, int],
 ) -> Picture:
     """Draw the picture.
 
     `deadlines` says for each mirror that has reported when it falls silent, on the steady clock `now` is of.
 
-    `epoch` is the history of the feed: what a mirror has synced of another history counts for nothing.
+    `history` is that of the feed, and how far it goes: what a mirror has synced of another, or beyond its
+    end, counts for nothing (D7).
     """
     usual: list[Member] = []
     resort: list[Member] = []
@@ -100,7 +117,7 @@ def picture(
             continue
         troubled = mirror.said is not None and mirror.said.status is Status.ERROR
         tier = resort if troubled and rules.error_mirrors == "last_resort" else usual
-        tier.append(_member(mirror, silent_at, epoch))
+        tier.append(_member(mirror, silent_at, history))
     return Picture(tuple(Tier.of(tier) for tier in (usual, resort) if tier), refused)
 
 
@@ -112,7 +129,7 @@ def _refusal(mirror: Mirror, silent_at: float | None, now: float, rules: Rules) 
     if silent_at is None or said is None:
         return NEVER
     reasons = (
-        (mirror.doubt_reason is not None, f"it is doubted: {mirror.doubt_reason}"),
+        (rules.audit and mirror.doubt_reason is not None, f"it is doubted: {mirror.doubt_reason}"),
         (mirror.terms.drained, "an administrator has drained it"),
         (now > silent_at, silence(silent_at, now, rules)),
         (said.status is Status.OFFLINE, "it says it is offline"),
@@ -127,19 +144,31 @@ def silence(silent_at: float, now: float, rules: Rules) -> str:
     return f"silent for {now - silent_at + rules.silence:.0f} s, more than {rules.silence:g}"
 
 
-def _member(mirror: Mirror, silent_at: float, epoch: str) -> Member:
+def _member(mirror: Mirror, silent_at: float, history: tuple[str, int]) -> Member:
     said, terms = mirror.said, mirror.terms
     assert said is not None  # noqa: S101 - _refusal has turned away who never reported
-    if said.synced_to is None or terms.mode == "pull":
+    epoch, head = history
+    full = terms.mode == "full"
+    if said.synced_to is None or not full:
         covers = EVERYTHING
     else:
-        covers = said.synced_to if said.epoch == epoch else 0
+        covers = said.synced_to if said.epoch == epoch and said.synced_to <= head else 0
     smallest, largest = said.smallest or 0, EVERYTHING if said.largest is None else said.largest
     lacking = frozenset(digest.raw for digest in said.lacking)
     picky = bool(lacking) or smallest > 0 or largest < EVERYTHING
     link = f"{mirror.origin}/".encode()
     return Member(
-        mirror.id, link, silent_at, covers, terms.trusted, terms.weight, picky, smallest, largest, lacking
+        mirror.id,
+        link,
+        silent_at,
+        covers,
+        terms.trusted,
+        full,
+        terms.weight,
+        picky,
+        smallest,
+        largest,
+        lacking,
     )
 
 
@@ -152,26 +181,86 @@ def pick(
     dice: Callable[[], float],
     *,
     trusted: bool = False,
+    asker: int = 0,
 ) -> Member | None:
     """A mirror for this blob, at random by weight among those that have it; None where nobody does.
 
-    `trusted` asks for one that may be shown credentials (C14a). O(log n) as a rule: draw, and draw again if
-    the drawn one is silent or lacks it.
+    `trusted` asks for one that may be shown credentials (C14a); `asker` is the mirror that asks, if one does:
+    it is sent to another, and to none that would have to ask in its turn (D8). O(log n) as a rule: draw, and
+    draw again if the drawn one is silent or lacks it.
+    """
+    found = choose(picture, raw, seq, size, now, dice, 1, trusted=trusted, asker=asker)
+    return found[0] if found else None
+
+
+def choose(
+    picture: Picture,
+    raw: bytes,
+    seq: int,
+    size: int,
+    now: float,
+    dice: Callable[[], float],
+    most: int,
+    *,
+    trusted: bool = False,
+    asker: int = 0,
+) -> list[Member]:
+    """As `pick`, and behind the one it picks others that might have been, at most `most` in all (D9).
+
+    The others are drawn without regard to weight. Of many mirrors they may be fewer than there are.
     """
     if not picture.tiers:
-        return None
-    best = picture.tiers[0]
-    among = bisect_right(best.lacks, -seq)
+        return []
+
+    def fits(member: Member) -> bool:
+        return now <= member.silent_at and member.suits(raw, size, trusted=trusted, asker=asker)
+
+    tier = picture.tiers[0]
+    among = bisect_right(tier.lacks, -seq)
     for _ in range(DRAWS if among else 0):
-        member = best.draw(among, dice)
-        if now <= member.silent_at and member.suits(raw, size, trusted=trusted):
-            return member
-    left = holders(picture, raw, seq, size, now, trusted=trusted)
-    return Tier.of(left).draw(len(left), dice) if left else None
+        member = tier.draw(among, dice)
+        if fits(member):
+            break
+    else:
+        left = holders(picture, raw, seq, size, now, trusted=trusted, asker=asker)
+        if not left:
+            return []
+        tier, among = Tier.of(left), len(left)
+        member = tier.draw(among, dice)
+    return [member, *_others(tier, among, member, fits, dice, most - 1)] if most > 1 else [member]
+
+
+def _others(
+    tier: Tier,
+    among: int,
+    chosen: Member,
+    fits: Callable[[Member], bool],
+    dice: Callable[[], float],
+    most: int,
+) -> list[Member]:
+    if among <= FEW:
+        able = [member for member in tier.members[:among] if member is not chosen and fits(member)]
+        turn = int(dice() * len(able))
+        return [*able[turn:], *able[:turn]][:most]
+    found = [chosen]
+    for _ in range(DRAWS):
+        member = tier.members[int(dice() * among)]
+        if not any(member is one for one in found) and fits(member):
+            found.append(member)
+            if len(found) > most:
+                break
+    return found[1:]
 
 
 def holders(
-    picture: Picture, raw: bytes, seq: int, size: int, now: float, *, trusted: bool = False
+    picture: Picture,
+    raw: bytes,
+    seq: int,
+    size: int,
+    now: float,
+    *,
+    trusted: bool = False,
+    asker: int = 0,
 ) -> list[Member]:
     """Those that may be chosen for this blob.
 
@@ -179,7 +268,7 @@ def holders(
     """
     for tier in picture.tiers:
         among = tier.members[: bisect_right(tier.lacks, -seq)]
-        found = [m for m in among if now <= m.silent_at and m.suits(raw, size, trusted=trusted)]
+        found = [m for m in among if now <= m.silent_at and m.suits(raw, size, trusted=trusted, asker=asker)]
         if found or any(now <= member.silent_at for member in tier.members):
             return found
     return []

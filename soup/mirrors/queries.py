@@ -16,7 +16,8 @@ from soup.mirrors.tables import MirrorRow, ReportRow
 
 mirror: Any = MirrorRow.__table__  # type: ignore[attr-defined]
 report: Any = ReportRow.__table__  # type: ignore[attr-defined]
-_both = select(mirror, *(column.label(f"said_{column.name}") for column in report.c)).outerjoin(
+_said = (column for column in report.c if not column.name.startswith("counted_"))
+_both = select(mirror, *(column.label(f"said_{column.name}") for column in _said)).outerjoin(
     report, report.c.mirror_id == mirror.c.id
 )
 _TERMS = ("scheme", "port", "mode", "weight", "trusted", "drained")
@@ -29,6 +30,7 @@ def _value(row: Any) -> Mirror:
         row.created_at,
         row.doubt_reason,
         row.doubt_since,
+        row.audited_at,
         None if row.said_mirror_id is None else _report(row),
         row.said_last_seen,
     )
@@ -53,11 +55,15 @@ def _report(row: Any) -> Report:
     )
 
 
-async def every(session: AsyncSession, only: Iterable[int] | None = None) -> list[Mirror]:
-    """All mirrors, or those of some ids, in order of id."""
+async def every(
+    session: AsyncSession, only: Iterable[int] | None = None, *, locked: bool = False
+) -> list[Mirror]:
+    """All mirrors, or those of some ids, in order of id. `locked`: until the transaction ends."""
     wanted = _both.order_by(mirror.c.id)
     if only is not None:
         wanted = wanted.where(mirror.c.id.in_(list(only)))
+    if locked:
+        wanted = wanted.with_for_update(of=mirror)
     return [_value(row) for row in await session.execute(wanted)]
 
 
@@ -79,6 +85,24 @@ async def add(session: AsyncSession, terms: Terms, now: datetime) -> int:
 async def change(session: AsyncSession, id: int, terms: Terms) -> None:
     """Other terms for a mirror. Raises MirrorExists for an address that is another's."""
     await _written(session, update(mirror).where(mirror.c.id == id), terms)
+
+
+async def passed(session: AsyncSession, ids: Iterable[int], now: datetime) -> None:
+    """These have passed an audit: nothing is held against them any more."""
+    values = {"audited_at": now, "doubt_since": None, "doubt_reason": None}
+    await session.execute(update(mirror).where(mirror.c.id.in_(list(ids))).values(values))
+
+
+async def doubt(session: AsyncSession, id: int, reason: str, since: datetime) -> None:
+    """What the core holds against a mirror, and since when."""
+    values = {"doubt_since": since, "doubt_reason": reason}
+    await session.execute(update(mirror).where(mirror.c.id == id).values(values))
+
+
+async def unaudit(session: AsyncSession, id: int) -> None:
+    """Nothing that was found out about a mirror holds any more."""
+    values = {"audited_at": None, "doubt_since": None, "doubt_reason": None}
+    await session.execute(update(mirror).where(mirror.c.id == id).values(values))
 
 
 async def _written(session: AsyncSession, statement: Any, terms: Terms, **more: Any) -> Any:

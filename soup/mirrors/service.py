@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
+
+import structlog
 
 from soup import metrics
 from soup.core.bell import Bell
@@ -15,11 +18,14 @@ from soup.db import bell
 from soup.db.lease import Held
 from soup.db.work import Database, Work
 from soup.mirrors import queries
-from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms
+from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms, Verdict
 from soup.mirrors.picture import Live, Load
-from soup.mirrors.policy import Rules, holders, pick
+from soup.mirrors.policy import Member, Rules, choose, holders
+
+log = structlog.get_logger(__name__)
 
 REPORTS = 1000  # in one transaction at most
+RENEWED = timedelta(minutes=1)  # after which it is written down again that a mirror passes its audits
 
 Issue = Callable[[Work, int], Awaitable[str]]
 
@@ -60,6 +66,9 @@ class Mirrors:
         self._reports: Gather[_Heard, bool] = Gather(
             self._write, pause=0.1, most=REPORTS, limit=database.seconds
         )
+        self._verdicts: Gather[tuple[Held, Verdict], None] = Gather(
+            self._judge, pause=0.25, most=REPORTS, limit=database.seconds
+        )
 
     def play_by(self, rules: Rules) -> None:
         """Choose by other rules from now on."""
@@ -78,11 +87,23 @@ class Mirrors:
         """Hear of what anybody has changed. Raises DatabaseDown."""
         await self._live.refresh()
 
-    def link(self, raw: bytes, seq: int, size: int, *, trusted: bool) -> bytes | None:
-        """The start of the link to a mirror for this blob, up to the digest; None where nobody has it."""
+    def links(
+        self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int = 0
+    ) -> list[bytes]:
+        """The starts of links to this blob, up to the digest: to the mirror that is chosen, then to others.
+
+        At most `most`, and none where nobody has it. `asker` is the mirror that asks, 0 for anybody else.
+        """
         live = self._live
-        member = pick(live.picture, raw, seq, size, live.now(), self._dice, trusted=trusted)
-        return None if member is None else member.link
+        members = choose(
+            live.picture, raw, seq, size, live.now(), self._dice, most, trusted=trusted, asker=asker
+        )
+        return [member.link for member in members]
+
+    def full(self, id: int) -> bool:
+        """Whether this mirror fetches its blobs beforehand, as far as this process has heard."""
+        mirror = self._live.mirrors.get(id)
+        return mirror is not None and mirror.terms.mode == "full"
 
     async def holders(self, digest: Digest, seq: int, size: int) -> list[Mirror]:
         """Mirrors that would be sent requests for this blob now."""
@@ -117,7 +138,10 @@ class Mirrors:
         """Give a mirror other terms. Raises MirrorUnknown, MirrorExists."""
         async with self._database.begin() as work:
             mirror = await queries.one(work.session, id)
-            await queries.change(work.session, id, change(mirror.terms))
+            changed = change(mirror.terms)
+            await queries.change(work.session, id, changed)
+            if changed.address != mirror.terms.address:
+                await queries.unaudit(work.session, id)
             await bell.ring(work, self._changed)
         return await self.one(id)
 
@@ -196,6 +220,56 @@ class Mirrors:
         mirrors = (self._live.mirrors.get(id) for id in ids)
         return [mirror.said.decides for mirror in mirrors if mirror is not None and mirror.said is not None]
 
+    def standing(self) -> list[tuple[Mirror, Member]]:
+        """Mirrors that may be chosen, or might be but for a doubt, and what each claims to have."""
+        return self._live.standing()
+
+    async def claims(self, asked: Mirror, raw: bytes, seq: int, size: int) -> bool:
+        """Whether a mirror may be chosen for this blob, but for a doubt, by what is written of it now."""
+        await self._live.refresh([asked.id])
+        return any(
+            mirror.terms.address == asked.terms.address and member.claims(raw, seq, size)
+            for mirror, member in self._live.standing([asked.id])
+        )
+
+    async def judge(self, held: Held, verdict: Verdict) -> None:
+        """Doubt a mirror, or stop doubting it; every worker of every machine hears of it (D20).
+
+        A verdict on an address that the mirror no longer has is none. Raises LeaseLost.
+        """
+        await self._verdicts.ask((held, verdict))
+
+    async def _judge(self, verdicts: Sequence[tuple[Held, Verdict]]) -> Sequence[None]:
+        """One transaction for all that came together; the bell only where the choice is another by it."""
+        by_id = {verdict.mirror.id: verdict for _, verdict in verdicts}
+        passed: list[int] = []
+        told: list[Callable[[], None]] = []
+        async with self._database.begin() as work:
+            for held in {held for held, _ in verdicts}:
+                await held.check(work.session)
+            now = await self._database.now(work.session)
+            for mirror in await queries.every(work.session, by_id, locked=True):
+                verdict, doubted = by_id[mirror.id], mirror.doubt_reason is not None
+                if mirror.terms.address != verdict.mirror.terms.address:
+                    continue
+                say = partial(log.info, id=mirror.id, fqdn=mirror.terms.fqdn)
+                if verdict.fault is None:
+                    if doubted or mirror.audited_at is None or not _fresh(now - mirror.audited_at):
+                        passed.append(mirror.id)
+                    if doubted:
+                        told.append(partial(say, "mirror.cleared", reason=mirror.doubt_reason))
+                elif doubted or mirror.audited_at is not None or not verdict.silent:
+                    await queries.doubt(work.session, mirror.id, verdict.fault, mirror.doubt_since or now)
+                    if not doubted:
+                        told.append(partial(say, "mirror.doubted", reason=verdict.fault))
+            if passed:
+                await queries.passed(work.session, passed, now)
+            if told:
+                await bell.ring(work, self._changed)
+        for tell in told:
+            tell()
+        return [None] * len(verdicts)
+
     async def sweep(self, held: Held) -> int:
         """Write status 0 for mirrors that have fallen silent; how many. Raises LeaseLost.
 
@@ -211,3 +285,8 @@ class Mirrors:
     async def idle(self) -> None:
         """Wait for what is being written."""
         await self._reports.idle()
+        await self._verdicts.idle()
+
+
+def _fresh(age: timedelta) -> bool:
+    return timedelta(0) <= age < RENEWED

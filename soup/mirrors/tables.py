@@ -1,6 +1,6 @@
 """Rows of mirrors and of what they last said. They never leave `queries.py`."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Integer, SmallInteger, UniqueConstraint
@@ -26,6 +26,7 @@ class MirrorRow(SQLModel, table=True):
     doubt_since: datetime | None = None
     doubt_reason: str | None = None
     created_at: datetime
+    audited_at: datetime | None = None
 
 
 class ReportRow(SQLModel, table=True):
@@ -49,3 +50,20 @@ class ReportRow(SQLModel, table=True):
     disk_total: int | None = Field(default=None, sa_column=Column(BigInteger))
     boot_id: str | None = None
     totals: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
+    # The totals that are in `delivery` already, and of which boot: a report without any leaves them as they are.
+    counted_boot: str | None = None
+    counted_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
+    counted_requests: int | None = Field(default=None, sa_column=Column(BigInteger))
+
+
+class DeliveryRow(SQLModel, table=True):
+    """What a mirror has delivered on a day of UTC. Three numbers a day, kept while there is the mirror."""
+
+    __tablename__ = "delivery"
+
+    mirror_id: int = Field(
+        sa_column=Column(Integer, ForeignKey("mirror.id", ondelete="CASCADE"), primary_key=True)
+    )
+    day: date = Field(primary_key=True)
+    bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
+    requests: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from soup.core.digest import Digest
 from soup.mirrors.model import Mirror, Status
 from soup.mirrors.policy import Member, Picture, Rules, Tier, explain, holders, picture
-from tests.mirrors.test_policy import DIGESTS, HISTORY, LEEK, chosen, mirror
+from tests.mirrors.test_policy import DIGESTS, HEAD, HISTORY, LEEK, chosen, mirror
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class World:
     rules: Rules
 
     def drawn(self) -> Picture:
-        return picture(self.mirrors, self.deadlines, 0.0, self.rules, HISTORY)
+        return picture(self.mirrors, self.deadlines, 0.0, self.rules, (HISTORY, HEAD))
 
 
 RARELY = st.sampled_from([False] * 9 + [True])
@@ -139,7 +139,7 @@ def test_everybody_is_in_the_picture_once(world: World) -> None:
 
 
 def member(id: int, covers: int, weight: int = 1) -> Member:
-    return Member(id, b"", 40.0, covers, trusted=True, weight=weight, picky=False, smallest=0, largest=9,
+    return Member(id, b"", 40.0, covers, trusted=True, full=True, weight=weight, picky=False, smallest=0, largest=9,
                   lacking=frozenset())  # fmt: skip
 
 

@@ -25,12 +25,16 @@ class Table:
     rows: dict[int, Mirror] = field(default_factory=dict)
     down: bool = False
     reads: int = 0
+    head: int = 9
 
     async def load(self, only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
         self.reads += 1
         if self.down:
             raise DatabaseDown("the disk is gone")
         return [one for id, one in self.rows.items() if only is None or id in only], self.clocks.now
+
+    async def history(self) -> tuple[str, int]:
+        return "history", self.head
 
     def report(self, id: int, status: int = 1, at: datetime | None = None) -> None:
         terms = Terms(Fqdn(f"m{id}.example"), "https", 443)
@@ -51,7 +55,7 @@ def bell() -> Bell:
 
 @pytest.fixture
 def live(table: Table, bell: Bell, clocks: Time) -> Live:
-    return Live(table.load, bell, Rules(), lambda: "history", monotonic=clocks.steady)
+    return Live(table.load, bell, Rules(), table.history, monotonic=clocks.steady)
 
 
 def chosen(live: Live) -> int | None:

@@ -15,6 +15,7 @@ from soup.mirrors.policy import Picture, Rules, explain, holders, pick, picture
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HISTORY = "this-history"
+HEAD = 9
 LEEK = Digest.of(b"leek")
 DIGESTS = [LEEK, *(Digest.of(bytes([n])) for n in range(3))]
 GRID = [(step + 0.5) / 120 for step in range(120)]  # fine enough to meet every member, whatever its weight
@@ -34,7 +35,7 @@ def drawn(
     """A picture at moment 0, when all have 40 seconds left."""
     if deadlines is None:
         deadlines = {one.id: 40.0 for one in mirrors if one.said}
-    return picture(mirrors, deadlines, 0.0, rules or Rules(), HISTORY)
+    return picture(mirrors, deadlines, 0.0, rules or Rules(), (HISTORY, HEAD))
 
 
 def chosen(
@@ -106,7 +107,7 @@ def test_silence(now: float, expected: set[int | None]) -> None:
     Exactly forty seconds are within forty seconds; a thousandth more is silence.
     """
     assert expected == chosen(drawn(mirror()), now=now)
-    assert expected == chosen(picture([mirror()], {1: 40.0}, now, Rules(), HISTORY), now=now)
+    assert expected == chosen(picture([mirror()], {1: 40.0}, now, Rules(), (HISTORY, HEAD)), now=now)
 
 
 ERRORS = [

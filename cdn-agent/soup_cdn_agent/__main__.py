@@ -1,0 +1,99 @@
+"""The command `soup-cdn-agent`."""
+
+import argparse
+import asyncio
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from soup_cdn_agent import __version__
+
+WORDS = {1: "ok", 2: "warning", 3: "error"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent, check its settings, or say how it is."""
+    parser = argparse.ArgumentParser(
+        "soup-cdn-agent", description="Makes the web server beside it a mirror of soup."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    parser.add_argument("--config", type=Path, help="settings in TOML (default: /etc/soup-cdn-agent.toml)")
+    verbs = parser.add_subparsers(dest="verb", metavar="verb")
+    verbs.add_parser("run", help="keep the folder, look after it and report (the default)")
+    verbs.add_parser("check", help="say every fault of the settings at once")
+    status = verbs.add_parser("status", help="how the agent on this machine is")
+    status.add_argument("--json", action="store_true", help="for programs")
+    given = parser.parse_args(arguments)
+
+    from soup_cdn_agent.settings import Refused, Settings  # noqa: PLC0415 - `--help` need not wait for pydantic
+
+    try:
+        settings = Settings.load(given.config)
+        _ = settings.secret
+    except (Refused, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    if given.verb == "check":
+        print("the settings are good")
+        return 0
+    if given.verb == "status":
+        return _status(settings.listen, as_json=given.json)
+
+    from soup_cdn_agent import agent, logs  # noqa: PLC0415
+
+    logs.begin(settings.log_format, settings.log_level)
+    try:
+        asyncio.run(agent.run(settings))
+    except OSError as error:
+        print(f"soup-cdn-agent: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _status(listen: str, *, as_json: bool) -> int:
+    """Print it; 0 where all is well, 1 where not, 3 where no agent answers."""
+    if not listen:
+        print("the agent listens nowhere: `listen` is empty", file=sys.stderr)
+        return 3
+    try:
+        with urllib.request.urlopen(f"http://{listen}/status", timeout=5) as answer:
+            status = json.load(answer)
+    except OSError as error:
+        print(f"no agent answers at {listen}: {error}", file=sys.stderr)
+        return 3
+    print(json.dumps(status) if as_json else "\n".join(_lines(status)))
+    return 0 if status["status"] == 1 and not status["refused"] else 1
+
+
+def _lines(status: dict[str, Any]) -> list[str]:
+    metrics = status["metrics"]
+    age = metrics["reported_seconds"]
+    said = f"{status['status']} {WORDS[status['status']]}"
+    lines = {
+        "status": f"{said}: {status['message']}" if status["message"] else said,
+        "last report": "none yet" if age is None else f"{age:.0f} s ago",
+        "refused": status["refused"],
+        "feed": f"{metrics['feed_cursor']} of {metrics['feed_head']}",
+        "answers for": f"up to {metrics['synced_to']}, but for {status['lacking']}",
+        "blobs": f"{metrics['blobs'] - metrics['blobs_wanted']} of {metrics['blobs']}",
+        "delivered": f"{_size(metrics['delivered_bytes_total'])}"
+        f" in {metrics['delivered_requests_total']} requests",
+        "disk": None
+        if metrics["disk_total_bytes"] is None
+        else f"{_size(metrics['disk_free_bytes'])} free of {_size(metrics['disk_total_bytes'])}",
+    }
+    return [f"{name + ':':<13}{text}" for name, text in lines.items() if text]
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:  # noqa: PLR2004
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

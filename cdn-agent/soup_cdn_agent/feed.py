@@ -1,0 +1,137 @@
+"""Following the core's feed: the index learns what should be here, and the folder loses what should not."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+import structlog
+
+from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Refused, Stretch
+from soup_cdn_agent.folder import Folder
+from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.known import Known, Threads
+
+log = structlog.get_logger(__name__)
+
+PAUSE = 5.0  # seconds after which a core that was down is asked again
+SOME = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """The sizes of blobs that are kept here, in bytes."""
+
+    smallest: int = 0
+    largest: int | None = None
+
+    def __contains__(self, blob: Wanted) -> bool:
+        return self.smallest <= blob.size and (self.largest is None or blob.size <= self.largest)
+
+
+class Feed:
+    """Reads changes from where it was left, or the whole list where that is no way to go on (D7)."""
+
+    def __init__(
+        self, core: Core, index: Index, folder: Folder, threads: Threads, known: Known, holds: Holds
+    ) -> None:
+        self._core, self._index, self._folder = core, index, folder
+        self._threads, self._known, self._holds = threads, known, holds
+
+    def open(self) -> None:
+        """Take up what was written down. Other limits than then: the whole list has to be read."""
+        index, known = self._index, self._known
+        limits = [self._holds.smallest, self._holds.largest]
+        same = index.note("holds") == limits
+        known.epoch, known.cursor = index.note("epoch") or "", index.note("cursor") or 0
+        known.merging = not same or not known.epoch or bool(index.note("merging"))
+        index.write(holds=limits, merging=known.merging)
+
+    def heard(self, epoch: str, head: int) -> None:
+        """The core has said how far the feed goes."""
+        known = self._known
+        known.head = head
+        if known.epoch and epoch != known.epoch:
+            log.warning("feed.renewed", epoch=epoch)
+        elif head < known.cursor:
+            log.warning("feed.went_back", head=head, cursor=known.cursor)
+        if (epoch, head) != (known.epoch, known.cursor) or known.merging:
+            if known.epoch != epoch or head < known.cursor:
+                known.merging = True  # what was claimed is of another history
+                known.report.ring()
+            known.feed.ring()
+
+    async def run(self) -> None:
+        """Follow the feed whenever its head has moved, for ever."""
+        while True:
+            await self._known.feed.heard(3600)
+            try:
+                await self._follow()
+            except (CoreDown, Refused) as error:
+                log.warning("feed.unread", reason=str(error))
+                after = error.after if isinstance(error, CoreDown) else 0.0
+                await asyncio.sleep(max(after, PAUSE * random.uniform(0.5, 1)))  # noqa: S311 - many agents at once
+                self._known.feed.ring()
+
+    async def _follow(self) -> None:
+        known = self._known
+        while True:
+            if known.merging:
+                await self._merge()
+            try:
+                stretch = await self._core.changes(known.cursor, known.epoch)
+            except CursorTooOld:
+                known.merging = True
+                continue
+            if stretch.epoch != known.epoch or stretch.head < known.cursor:
+                known.merging = True
+                continue
+            known.head = stretch.head
+            if stretch.next > known.cursor:
+                await self._apply(stretch)
+            if stretch.next >= stretch.head:
+                return
+
+    async def _apply(self, stretch: Stretch) -> None:
+        removed = await self._threads.ledger(self._written, stretch)
+        self._known.cursor = stretch.next
+        self._known.counted["removed"] += removed
+        self._known.fetch.ring()
+
+    def _written(self, stretch: Stretch) -> int:
+        self._index.expect((blob for blob in stretch.present if blob in self._holds), self._round)
+        self._index.forget(stretch.absent)
+        removed = self._folder.remove(stretch.absent)
+        self._index.write(cursor=stretch.next)
+        return removed
+
+    @property
+    def _round(self) -> int:
+        return int(self._index.note("round") or 0)
+
+    async def _merge(self) -> None:
+        """Read the list of all blobs. What it does not name should not be here."""
+        known, ledger = self._known, self._threads.ledger
+        round = await ledger(self._begin_round)
+        after, first = None, None
+        log.info("list.read", round=round)
+        while True:
+            page = await self._core.page(after)
+            first = first or page
+            if page.epoch != first.epoch:
+                raise CoreDown("the feed was renewed while the list was read")
+            await ledger(self._index.expect, [blob for blob in page.present if blob in self._holds], round)
+            known.fetch.ring()
+            after = page.next
+            if after is None:
+                break
+        while outdated := await ledger(self._index.outdated, round, SOME):
+            await ledger(self._index.forget, outdated)
+        await ledger(lambda: self._index.write(epoch=first.epoch, cursor=first.head, merging=False))
+        known.epoch, known.cursor, known.head, known.merging = first.epoch, first.head, first.head, False
+        known.scanned = False  # files nobody knows are to be found
+        known.scan.ring()
+
+    def _begin_round(self) -> int:
+        round = self._round + 1
+        self._index.write(round=round, merging=True, cursor=0)
+        return round

@@ -1,0 +1,279 @@
+"""Fetching what should be here: small blobs many at a time, large ones singly and from where they stopped."""
+
+import asyncio
+import hashlib
+import os
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from soup_cdn_agent import tar
+from soup_cdn_agent.core import Core, CoreDown, Refused
+from soup_cdn_agent.folder import FULL, PIECE, Folder
+from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.known import Known, Threads
+from soup_cdn_agent.pace import Pace
+
+log = structlog.get_logger(__name__)
+
+BUNDLES = 2  # at once
+BUNDLED = 1000  # blobs in one
+HEAVY = 16 << 20  # bytes of one
+BATCH = 2 << 20  # bytes written at a time
+THREADS = 8
+PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
+REST = 10.0, 600.0  # seconds until a blob that could not be fetched is tried again: first, and at most
+
+
+class Wrong(Exception):
+    """What came is not the blob."""
+
+
+class Fetch:
+    """Brings in what the index says is not here. A blob that cannot be had rests, and holds up no other."""
+
+    def __init__(
+        self,
+        core: Core,
+        index: Index,
+        folder: Folder,
+        threads: Threads,
+        known: Known,
+        *,
+        bundle_up_to: int,
+        parallel: int,
+        bandwidth: int,
+        from_mirrors: bool,
+        again: float,
+    ) -> None:
+        self._core, self._index, self._folder = core, index, folder
+        self._threads, self._known = threads, known
+        self._small, self._parallel, self._from_mirrors = bundle_up_to, parallel, from_mirrors
+        self._pace, self._again = Pace(bandwidth), again
+        self._busy: dict[str, int] = {}  # sizes of what is on its way
+        self._resting: dict[str, tuple[int, float]] = {}  # tries, and the time until which it rests
+        self._paused_until = 0.0
+        self._bundles = self._large = 0
+
+    async def run(self) -> None:
+        """Fetch whatever is wanted, for ever."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._start(group)
+                await self._known.fetch.heard(min(self._again, max(0.05, self._paused_until - _now())))
+
+    async def _start(self, group: asyncio.TaskGroup) -> None:
+        """Begin as much as may be under way at once."""
+        if _now() < self._paused_until or self._known.unwritable:
+            return
+        self._known.full = None
+        room = await self._threads.run(self._folder.room)
+        left = room.free - self._folder.reserve(room) - sum(self._busy.values())
+        while self._bundles < BUNDLES:
+            batch = await self._candidates(BUNDLED, left, up_to=self._small)
+            if not batch:
+                break
+            left -= sum(blob.size for blob in batch)
+            self._bundles += 1
+            self._begin(group, self._bundle, batch)
+        while self._large < self._parallel:
+            batch = await self._candidates(1, left, above=self._small)
+            if not batch:
+                break
+            left -= batch[0].size
+            self._large += 1
+            self._begin(group, self._single, batch)
+
+    async def _candidates(self, most: int, left: int, **sizes: int) -> list[Wanted]:
+        """The next that are neither on their way nor resting, as many as there is room for."""
+        limit = most + len(self._busy) + len(self._resting)
+        now, found, heavy = _now(), list[Wanted](), 0
+        for blob in await self._threads.ledger(lambda: self._index.wanted(limit, **sizes)):
+            if blob.digest in self._busy or self._resting.get(blob.digest, (0, 0.0))[1] > now:
+                continue
+            if blob.size > left - heavy and self._folder.size(blob.digest) != blob.size:
+                self._known.full = f"the disk is full: no room for a blob of {blob.size} bytes"
+                continue
+            if found and (len(found) == most or heavy + blob.size > HEAVY):
+                break
+            found.append(blob)
+            heavy += blob.size
+        return found
+
+    def _begin(
+        self, group: asyncio.TaskGroup, act: Callable[[list[Wanted]], Any], batch: list[Wanted]
+    ) -> None:
+        self._busy |= {blob.digest: blob.size for blob in batch}
+
+        async def fetched() -> None:
+            try:
+                await self._tried(act, batch)
+            finally:
+                for blob in batch:
+                    del self._busy[blob.digest]
+                if act == self._bundle:
+                    self._bundles -= 1
+                else:
+                    self._large -= 1
+                self._known.fetch.ring()
+
+        group.create_task(fetched())
+
+    async def _tried(self, act: Callable[[list[Wanted]], Any], batch: list[Wanted]) -> None:
+        try:
+            if here := await self._adopt(batch):
+                batch = [blob for blob in batch if blob.digest not in here]
+            if batch:
+                await act(batch)
+        except CoreDown as error:
+            self._paused_until = _now() + max(error.after, PAUSE * random.uniform(0.2, 1))  # noqa: S311 - many agents at once
+            log.warning("fetch.paused", reason=str(error))
+        except (Refused, Wrong, tar.BadBundle) as error:
+            self._rest([blob for blob in batch if len(batch) == 1 or blob.digest in self._busy], str(error))
+        except OSError as error:
+            if error.errno in FULL:
+                self._known.full = "the disk is full"
+                await self._threads.run(self._folder.remove_parts, [blob.digest for blob in batch])
+            self._rest(batch, str(error))
+
+    def _rest(self, batch: Sequence[Wanted], reason: str) -> None:
+        log.warning("blob.not_fetched", digest=batch[0].digest, blobs=len(batch), reason=reason)
+        self._known.counted["fetch_failures"] += len(batch)
+        for blob in batch:
+            tries = self._resting.get(blob.digest, (0, 0.0))[0] + 1
+            pause = min(REST[1], REST[0] * 2 ** (tries - 1))
+            self._resting[blob.digest] = tries, _now() + pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
+        self._known.failing = sum(tries > 1 for tries, _ in self._resting.values())
+
+    async def _adopt(self, batch: list[Wanted]) -> set[str]:
+        """Those of these that lie here already: somebody has copied them by hand."""
+        right = await self._threads.run(self._folder.right, [(b.digest, b.size, b.created_at) for b in batch])
+        if right:
+            await self._arrived(right)
+            self._known.counted["adopted"] += len(right)
+        return set(right)
+
+    async def _arrived(self, digests: Sequence[str]) -> None:
+        unwelcome = await self._threads.ledger(self._index.arrived, digests)
+        if unwelcome:
+            await self._threads.run(self._folder.remove, unwelcome)
+        for digest in digests:
+            self._resting.pop(digest, None)
+        self._known.failing = sum(tries > 1 for tries, _ in self._resting.values())
+        self._known.report.ring()
+
+    async def _bundle(self, batch: list[Wanted]) -> None:
+        left = {blob.digest: blob for blob in batch}
+        some, weight = list[tuple[str, bytes, int]](), 0
+        writing: asyncio.Task[None] | None = None
+        try:
+            async with self._core.bundle(list(left)) as pieces:
+                async for digest, data in tar.members(pieces, self._small):
+                    blob = left.pop(digest, None)
+                    if blob is None:
+                        continue
+                    await self._pace.take(len(data))
+                    some.append((digest, data, blob.created_at))
+                    weight += len(data)
+                    if weight >= BATCH:
+                        if writing is not None:
+                            await writing
+                        writing = asyncio.create_task(self._keep(some))
+                        some, weight = [], 0
+        finally:
+            if writing is not None:
+                await writing
+            if some:
+                await self._keep(some)
+        if left:
+            self._rest(list(left.values()), "the core left it out of a bundle")
+
+    async def _keep(self, blobs: Sequence[tuple[str, bytes, int]]) -> None:
+        """Write these down, several at once: a disk takes many syncs in the time of one."""
+        parts = [blobs[start::THREADS] for start in range(min(THREADS, len(blobs)))]
+        kept = [
+            digest
+            for part in await asyncio.gather(*(self._threads.run(self._folder.keep, part) for part in parts))
+            for digest in part
+        ]
+        await self._arrived(kept)
+        self._known.counted["fetched"] += len(kept)
+        self._known.counted["fetched_bytes"] += sum(len(data) for _, data, _ in blobs)
+        if len(kept) < len(blobs):
+            wrong = {digest for digest, _, _ in blobs} - set(kept)
+            raise Wrong(f"{len(wrong)} blobs of a bundle have other bytes, {min(wrong)} among them")
+
+    async def _single(self, batch: list[Wanted]) -> None:
+        (blob,) = batch
+        tries = self._resting.get(blob.digest, (0, 0.0))[0]
+        source = await self._into_part(blob, from_mirrors=self._from_mirrors and tries == 0)
+        part = self._folder.part(blob.digest)
+        await self._threads.run(self._folder.adopt, part, blob.digest, blob.created_at)
+        await self._arrived([blob.digest])
+        self._known.counted["fetched"] += 1
+        log.info("blob.fetched", digest=blob.digest, size=blob.size, source=source)
+
+    async def _into_part(self, blob: Wanted, *, from_mirrors: bool) -> str:
+        """Bring in the rest of a blob and check all of it; who sent it. Raises Wrong, and forgets it then."""
+        part, run = self._folder.part(blob.digest), self._threads.run
+        fd, sha, start = await run(_resume, part, blob.size)
+        try:
+            source = "here"
+            if start < blob.size:
+                async with self._core.blob(blob.digest, start, from_mirrors=from_mirrors) as coming:
+                    source = coming.source
+                    if coming.start != start:
+                        sha, start = hashlib.sha256(), 0
+                        await run(os.ftruncate, fd, 0)
+                    waiting = bytearray()
+                    async for piece in coming.pieces:
+                        await self._pace.take(len(piece))
+                        waiting += piece
+                        if len(waiting) >= PIECE:
+                            start = await self._write(fd, sha, start, waiting)
+                            waiting = bytearray()
+                        if start > blob.size:
+                            break
+                    start = await self._write(fd, sha, start, waiting)
+            if start < blob.size:
+                raise CoreDown(f"{source} sent {start} of {blob.size} bytes of {blob.digest}")
+            if start > blob.size or sha.hexdigest() != blob.digest:
+                await run(part.unlink)
+                raise Wrong(f"{source} sent other bytes than those of {blob.digest}")
+        finally:
+            os.close(fd)
+        return source
+
+    async def _write(self, fd: int, sha: Any, start: int, data: bytearray) -> int:
+        if data:
+            await self._threads.run(_put, fd, sha, start, data)
+            self._known.counted["fetched_bytes"] += len(data)
+        return start + len(data)
+
+
+def _put(fd: int, sha: Any, start: int, data: bytearray) -> None:
+    sha.update(data)
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, start)
+        view, start = view[written:], start + written
+
+
+def _resume(part: Path, size: int) -> tuple[int, Any, int]:
+    """The part of a blob that is here: open, hashed, and how long it is."""
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    sha, start = hashlib.sha256(), 0
+    while piece := os.pread(fd, PIECE, start):
+        sha.update(piece)
+        start += len(piece)
+    if start > size:
+        os.ftruncate(fd, 0)
+        return fd, hashlib.sha256(), 0
+    return fd, sha, start
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,202 @@
+"""The folder the web server serves: `abc/abc...`, and `.soup-cdn` for what nobody is to be sent.
+
+A file appears under its name when it is whole, right and on disk. All of this blocks; the agent calls it in
+threads.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+PIECE = 1 << 20
+OWN = ".soup-cdn"
+QUARANTINED = 16  # bad files kept for somebody to look at; the oldest go
+_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of the disk."""
+
+    free: int
+    total: int
+
+
+class Folder:
+    """The blobs of a mirror on its disk. `reserve` is the room to leave free, in bytes; None: a default."""
+
+    def __init__(self, root: Path, reserve: int | None) -> None:
+        self.root = root.absolute()
+        self.own = self.root / OWN
+        self.incoming, self.quarantine = self.own / "incoming", self.own / "quarantine"
+        self._reserve = reserve
+        self.device = 0
+
+    def open(self) -> None:
+        """Make what is missing, and remove what a crash left. Raises OSError."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.device = self.root.stat().st_dev
+        self.prepare()
+        for left in self.incoming.glob("*.new"):
+            left.unlink()
+
+    def prepare(self) -> None:
+        """Make the folders of our own. Raises OSError."""
+        for folder in (self.own, self.incoming, self.quarantine):
+            folder.mkdir(exist_ok=True)
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is, if it is here."""
+        return self.root / digest[:3] / digest
+
+    def part(self, digest: str) -> Path:
+        """Where a blob is while it is fetched."""
+        return self.incoming / f"{digest}.part"
+
+    def size(self, digest: str) -> int | None:
+        """How long the file of a blob is; None where there is none."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def keep(self, blobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
+        """Keep small blobs (digest, bytes, Unix time they were created); those whose bytes are right."""
+        kept = []
+        for digest, data, created_at in blobs:
+            if hashlib.sha256(data).hexdigest() != digest:
+                continue
+            new = self.incoming / f"{digest}.new"
+            try:
+                with new.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    self._finish(file.fileno(), created_at)
+                self._name(new, digest)
+            except BaseException:
+                new.unlink(missing_ok=True)
+                raise
+            kept.append(digest)
+        return kept
+
+    def _finish(self, fd: int, created_at: int) -> None:
+        os.fchmod(fd, 0o644)  # the web server is another user
+        os.utime(fd, (created_at, created_at))
+        os.fsync(fd)
+
+    def _name(self, file: Path, digest: str) -> None:
+        target = self.path(digest)
+        try:
+            file.rename(target)
+        except FileNotFoundError:
+            target.parent.mkdir(exist_ok=True)
+            target.parent.chmod(0o755)
+            file.rename(target)
+
+    def adopt(self, part: Path, digest: str, created_at: int) -> None:
+        """Give a file that was fetched, and is right, its name."""
+        fd = os.open(part, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._finish(fd, created_at)
+        finally:
+            os.close(fd)
+        self._name(part, digest)
+
+    def right(self, blobs: Iterable[tuple[str, int, int]]) -> list[str]:
+        """Those (digest, size, Unix time of creation) whose file is right; wrong ones are set aside."""
+        found = []
+        for digest, size, created_at in blobs:
+            held = self.size(digest)
+            if held is None:
+                continue
+            if held != size or not self.whole(digest):
+                self.set_aside(digest)
+                continue
+            os.utime(self.path(digest), (created_at, created_at))
+            self.path(digest).chmod(0o644)
+            found.append(digest)
+        return found
+
+    def whole(self, digest: str) -> bool:
+        """Whether the file of a blob has its bytes."""
+        try:
+            file = self.path(digest).open("rb")
+        except FileNotFoundError:
+            return False
+        with file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+    def remove(self, digests: Iterable[str]) -> int:
+        """Remove blobs; how many were here."""
+        removed = 0
+        for digest in digests:
+            self.remove_parts([digest])
+            with suppress(FileNotFoundError):
+                self.path(digest).unlink()
+                removed += 1
+        return removed
+
+    def remove_parts(self, digests: Iterable[str]) -> None:
+        """Give up what was fetched of blobs that are not whole."""
+        for digest in digests:
+            self.part(digest).unlink(missing_ok=True)
+
+    def set_aside(self, digest: str) -> None:
+        """Take a bad file out of the web server's sight, for somebody to look at; the oldest of many go."""
+        with suppress(FileNotFoundError):
+            self.path(digest).rename(self.quarantine / digest)
+            os.utime(self.quarantine / digest)
+        kept = sorted(self.quarantine.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in kept[:-QUARANTINED]:
+            path.unlink(missing_ok=True)
+
+    def room(self) -> Room:
+        """How much room there is. Raises OSError."""
+        usage = shutil.disk_usage(self.root)
+        return Room(usage.free, usage.total)
+
+    def reserve(self, room: Room) -> int:
+        """How much of it is to stay free."""
+        return self._reserve if self._reserve is not None else min(1 << 30, room.total // 20)
+
+    def unwritable(self) -> str | None:
+        """Why nothing can be kept here; None where it can. A full disk is another matter."""
+        try:
+            if self.root.stat().st_dev != self.device:
+                return f"another disk is mounted at {self.root}: restart the agent if that is right"
+            self.prepare()
+            with tempfile.TemporaryFile(dir=self.incoming):
+                pass
+        except OSError as error:
+            if error.errno in FULL:
+                return None
+            return f"{self.root} cannot be written: {error.strerror}"
+        return None
+
+    def prefixes(self) -> Iterator[str]:
+        """All folders there can be, by their three digits."""
+        for number in range(1 << 12):
+            yield f"{number:03x}"
+
+    def files(self, prefix: str) -> dict[str, int]:
+        """Size of every blob in a folder; other files are nobody's business."""
+        found: dict[str, int] = {}
+        try:
+            with os.scandir(self.root / prefix) as entries:
+                for entry in entries:
+                    if _DIGEST(entry.name) and entry.name[:3] == prefix:
+                        with suppress(FileNotFoundError):
+                            if entry.is_file(follow_symlinks=False):
+                                found[entry.name] = entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        return found
+
+
+FULL = {28, 122}  # ENOSPC, EDQUOT

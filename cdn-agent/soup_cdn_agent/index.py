@@ -1,0 +1,182 @@
+"""What should be in the folder, and whether it is: a small SQLite database beside the blobs.
+
+It is written after the files it speaks of, and read by one thread at a time.
+"""
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_TABLES = """
+create table if not exists blob (
+    digest blob primary key, size integer not null, created_at integer not null, seq integer not null,
+    here integer not null, round integer not null
+) without rowid;
+create index if not exists blob_wanted on blob (seq) where here = 0;
+create table if not exists note (name text primary key, value text not null) without rowid;
+"""
+NEAR = 1000  # rows looked at for one that is small
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob that should be here: `created_at` in Unix seconds, `seq` its number in the feed."""
+
+    digest: str
+    size: int
+    created_at: int
+    seq: int
+
+
+class Index:
+    """The index in a file. Its methods block, for milliseconds."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
+        try:
+            self._begin()
+        except sqlite3.DatabaseError:  # it is not worth mending: the folder and the feed say it all again
+            self._db.close()
+            for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
+                file.with_name(name).unlink(missing_ok=True)
+            self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
+            self._begin()
+        self._node = self._inode()
+
+    def _begin(self) -> None:
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = normal")
+        self._db.execute("pragma cache_size = -4000")
+        self._db.executescript(_TABLES)
+        if self.note("boot_id") is None:
+            self.write(boot_id=secrets.token_hex(16))
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            seen = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return seen.st_dev, seen.st_ino
+
+    @property
+    def lost(self) -> bool:
+        """Whether its file is gone, and with it, most likely, everything it speaks of."""
+        return self._inode() != self._node
+
+    def close(self) -> None:
+        """Take in the log and let go of the file."""
+        self._db.close()
+
+    def note(self, name: str) -> Any:
+        """What was written down under a name; None if nothing was."""
+        row = self._db.execute("select value from note where name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+    def write(self, **notes: Any) -> None:
+        """Write down notes, all or none."""
+        self._many(
+            "insert into note values (?, ?) on conflict (name) do update set value = excluded.value",
+            ((name, json.dumps(value)) for name, value in notes.items()),
+        )
+
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        self._db.execute("begin immediate")
+        try:
+            self._db.executemany(statement, rows)
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+    def expect(self, blobs: Iterable[Wanted], round: int) -> None:
+        """These should be here. What is here already stays so."""
+        self._many(
+            "insert into blob values (?, ?, ?, ?, 0, ?) on conflict (digest) do update set"
+            " created_at = excluded.created_at, seq = excluded.seq, round = excluded.round",
+            ((bytes.fromhex(b.digest), b.size, b.created_at, b.seq, round) for b in blobs),
+        )
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """These should not be here any more."""
+        self._many("delete from blob where digest = ?", ((bytes.fromhex(d),) for d in digests))
+
+    def arrived(self, digests: Iterable[str]) -> list[str]:
+        """These are here now; those of them that should not be, for somebody has deleted them meanwhile."""
+        raws = [bytes.fromhex(digest) for digest in digests]
+        self._many("update blob set here = 1 where digest = ?", ((raw,) for raw in raws))
+        return [raw.hex() for raw in raws if self._row(raw) is None]
+
+    def lost_files(self, digests: Iterable[str]) -> None:
+        """These are not here, though they should be."""
+        self._many("update blob set here = 0 where digest = ?", ((bytes.fromhex(d),) for d in digests))
+
+    def _row(self, raw: bytes) -> Any:
+        return self._db.execute(
+            "select digest, size, created_at, seq, here from blob where digest = ?", (raw,)
+        ).fetchone()
+
+    def here(self, digest: str) -> bool | None:
+        """Whether a blob is here; None where it should not be."""
+        row = self._row(bytes.fromhex(digest))
+        return None if row is None else bool(row[4])
+
+    def wanted(self, limit: int, *, above: int = -1, up_to: int = 1 << 62) -> list[Wanted]:
+        """What is still to be fetched, of sizes above and up to these, oldest change first."""
+        rows = self._db.execute(
+            "select digest, size, created_at, seq from blob where here = 0 and size > ? and size <= ?"
+            " order by seq limit ?",
+            (above, up_to, limit),
+        )
+        return [_wanted(row) for row in rows]
+
+    def wanted_numbers(self, limit: int) -> list[tuple[int, str]]:
+        """Number and digest of what is still to be fetched, oldest change first."""
+        rows = self._db.execute("select seq, digest from blob where here = 0 order by seq limit ?", (limit,))
+        return [(seq, raw.hex()) for seq, raw in rows]
+
+    def counts(self) -> tuple[int, int]:
+        """How many should be here, and how many of them are not."""
+        (wanted,) = self._db.execute("select count(*) from blob where here = 0").fetchone()
+        (every,) = self._db.execute("select count(*) from blob").fetchone()
+        return every, wanted
+
+    def folder(self, prefix: str) -> dict[str, tuple[int, bool]]:
+        """Size and presence of all that should be in a folder of three digits."""
+        first = bytes.fromhex(prefix + "0" * 61)
+        last = bytes.fromhex(prefix + "f" * 61)
+        rows = self._db.execute(
+            "select digest, size, here from blob where digest between ? and ?", (first, last)
+        )
+        return {raw.hex(): (size, bool(here)) for raw, size, here in rows}
+
+    def after(self, digest: str | None, limit: int) -> list[Wanted]:
+        """What is here, in the order of digests, from behind one."""
+        raw = b"" if digest is None else bytes.fromhex(digest)
+        rows = self._db.execute(
+            "select digest, size, created_at, seq from blob where digest > ? and here = 1"
+            " order by digest limit ?",
+            (raw, limit),
+        )
+        return [_wanted(row) for row in rows]
+
+    def any(self, largest: int) -> Wanted | None:
+        """Something that is here, at random, of a small size if there is one near; None where nothing is."""
+        found = self.after(secrets.token_hex(32), NEAR) or self.after(None, NEAR)
+        fits = [one for one in found if one.size <= largest]
+        return secrets.choice(fits) if fits else min(found, key=lambda one: one.size, default=None)
+
+    def outdated(self, round: int, limit: int) -> list[str]:
+        """What no list of this round has named: the core does not have it."""
+        rows = self._db.execute("select digest from blob where round < ? limit ?", (round, limit))
+        return [raw.hex() for (raw,) in rows]
+
+
+def _wanted(row: Any) -> Wanted:
+    raw, size, created_at, seq = row
+    return Wanted(raw.hex(), size, created_at, seq)

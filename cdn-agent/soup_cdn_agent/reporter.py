@@ -1,0 +1,155 @@
+"""Reports: every 30 seconds, and at once when something has changed."""
+
+import asyncio
+import random
+from typing import Any
+
+import structlog
+
+from soup_cdn_agent import __version__
+from soup_cdn_agent.core import Core, CoreDown, Heard, Refused
+from soup_cdn_agent.feed import Feed, Holds
+from soup_cdn_agent.folder import Folder
+from soup_cdn_agent.index import Index
+from soup_cdn_agent.known import Known, Threads
+from soup_cdn_agent.standing import LACKING, Claim, Status, claim, standing
+from soup_cdn_agent.traffic import Traffic
+
+log = structlog.get_logger(__name__)
+
+INTERVAL = 30.0  # seconds, until the core has said another
+EARLY = 0.1  # of the interval that a report may be early: agents that start together drift apart
+PATIENCE = 9.0  # seconds for an answer: three tries fit into the time until the core calls a mirror silent
+AGAIN = 0.5, 5.0  # seconds until a report that failed is sent again: first, and at most
+REFUSED = 30.0  # the same for one that was refused: somebody has to change something first
+SOON = 10.0  # seconds between reports that say no more than that the mirror gets on
+FAREWELL = 3.0
+
+
+class Reporter:
+    """Tells the core what `Known` says, and the feed what the core answers."""
+
+    def __init__(
+        self,
+        core: Core,
+        feed: Feed,
+        index: Index,
+        folder: Folder,
+        threads: Threads,
+        known: Known,
+        traffic: Traffic,
+        *,
+        holds: Holds,
+        behind: int,
+        interval: float | None,
+    ) -> None:
+        self._core, self._feed, self._index, self._folder = core, feed, index, folder
+        self._threads, self._known, self._traffic = threads, known, traffic
+        self._holds, self._behind, self._given = holds, behind, interval
+        self._interval = interval or INTERVAL
+        self._said: tuple[Status, Claim] | None = None
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Report, for ever."""
+        while True:
+            began = _now()
+            pause = await self._report()
+            await self._wait(began + pause)
+
+    async def _wait(self, until: float) -> None:
+        """Until then, or until there is something to say."""
+        while (left := until - _now()) > 0:
+            if await self._known.report.heard(left) and not self._failures:
+                await asyncio.sleep(0.1)  # what changes together is said together
+                until = min(until, self._due(await self._now_said()))
+
+    def _due(self, now: tuple[Status, Claim]) -> float:
+        """When this is to be told: at once what sends clients elsewhere, and that nothing is missing now."""
+        if self._said is None:
+            return 0.0
+        (old, before), (status, after) = self._said, now
+        worse = (
+            status != old or after.synced_to < before.synced_to or set(after.lacking) - set(before.lacking)
+        )
+        if worse or (after.synced_to == self._known.cursor and not after.lacking and now != self._said):
+            return 0.0
+        last = self._known.reported_at or 0.0
+        return last + (SOON if now != self._said else self._interval)
+
+    async def _now_said(self) -> tuple[Status, Claim]:
+        known = self._known
+        if known.merging or not known.scanned:
+            said = Claim()
+        else:
+            cursor, wanted = await self._threads.ledger(
+                lambda: (self._index.note("cursor"), self._index.wanted_numbers(LACKING + 1))
+            )
+            said = claim(cursor, wanted)
+        known.claim = said
+        known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
+        status, _ = standing(known.facts, self._behind)
+        return status, said
+
+    async def _compose(self, *, leaving: bool) -> dict[str, Any]:
+        known = self._known
+        self._said = status, said = await self._now_said()
+        known.room = await self._threads.run(self._folder.room)
+        message = "it is stopping" if leaving else standing(known.facts, self._behind)[1]
+        return {
+            "status": int(status),
+            "message": None if message is None else message[:1000],
+            "leaving": leaving,
+            "epoch": known.epoch or None,
+            "synced_to": said.synced_to,
+            "lacking": list(said.lacking),
+            "holds": {"smallest": self._holds.smallest or None, "largest": self._holds.largest},
+            "agent": f"soup-cdn-agent/{__version__}",
+            "disk": {"free": known.room.free, "total": known.room.total} if known.room else None,
+            "boot_id": self._traffic.boot_id,
+            "totals": self._traffic.totals,
+        }
+
+    async def _report(self) -> float:
+        """One report; in how many seconds the next is due."""
+        known = self._known
+        try:
+            heard = await self._send(PATIENCE, leaving=False)
+        except CoreDown as error:
+            self._failures += 1
+            known.counted["reports_failed"] += 1
+            log.warning("report.failed", reason=str(error))
+            pause: float = min(max(error.after, AGAIN[0] * 2 ** min(self._failures, 8)), AGAIN[1])
+            return pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
+        except Refused as error:
+            self._failures += 1
+            known.counted["reports_refused"] += 1
+            known.refused = str(error)
+            log.error("report.refused", reason=str(error))  # noqa: TRY400 - it says all
+            return REFUSED * random.uniform(0.5, 1)  # noqa: S311
+        self._failures, known.refused, known.reported_at = 0, None, _now()
+        known.counted["reports"] += 1
+        self._interval = self._given or heard.interval
+        self._feed.heard(heard.epoch, heard.head)
+        return self._interval * random.uniform(1 - EARLY, 1)  # noqa: S311
+
+    async def _send(self, seconds: float, *, leaving: bool) -> Heard:
+        said = await self._compose(leaving=leaving)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._core.report(said)
+        except TimeoutError as error:
+            raise CoreDown(f"no answer within {seconds:g} s") from error
+
+    async def leave(self) -> None:
+        """Say that the mirror is to get no more traffic, once, and soon."""
+        try:
+            await self._send(FAREWELL, leaving=True)
+        except (CoreDown, Refused) as error:
+            log.warning("farewell.unheard", reason=str(error))
+        else:
+            log.info("left")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,88 @@
+"""Reading what is kept again, slowly: disks forget."""
+
+import asyncio
+import hashlib
+import os
+from typing import Any
+
+import structlog
+
+from soup_cdn_agent.folder import Folder
+from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.known import Known, Threads
+from soup_cdn_agent.pace import Pace
+
+log = structlog.get_logger(__name__)
+
+SOME = 256  # blobs looked up at a time
+OPENING = 64 * 1024  # bytes that opening a blob counts for
+REST = 3600.0  # seconds between two rounds at least
+PART = 256 * 1024
+
+
+class Scrub:
+    """Hashes every blob in turn, at a rate in bytes a second. 0: never."""
+
+    def __init__(self, index: Index, folder: Folder, threads: Threads, known: Known, rate: int) -> None:
+        self._index, self._folder, self._threads, self._known = index, folder, threads, known
+        self._pace = Pace(rate)
+
+    async def run(self) -> None:
+        """Round after round, for ever. Where the last agent stopped, this one goes on."""
+        if not self._pace.rate:
+            return
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            await self.round()
+            await asyncio.sleep(max(1.0, began + REST - loop.time()))
+
+    async def round(self) -> None:
+        """Read what is left of this round."""
+        after = await self._threads.ledger(self._index.note, "scrubbed")
+        while some := await self._threads.ledger(self._index.after, after, SOME):
+            for blob in some:
+                await self.check(blob)
+                after = blob.digest
+            await self._threads.ledger(lambda digest: self._index.write(scrubbed=digest), after)
+        await self._threads.ledger(lambda: self._index.write(scrubbed=None))
+
+    async def check(self, blob: Wanted) -> bool:
+        """Read one blob; whether it is right. One that is not is set aside, and wanted again."""
+        await self._pace.take(OPENING)
+        try:
+            fd = await self._threads.run(os.open, self._folder.path(blob.digest), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return await self._bad(blob, "its file is not there")
+        except OSError as error:
+            return await self._bad(blob, str(error))
+        sha, place, fault = hashlib.sha256(), 0, None
+        try:
+            while piece := await self._threads.run(_read, fd, sha, place):
+                place += piece
+                self._known.counted["scrubbed_bytes"] += piece
+                await self._pace.take(piece)
+        except OSError as error:
+            fault = f"it cannot be read: {error.strerror}"
+        finally:
+            os.close(fd)
+        if fault is None and sha.hexdigest() != blob.digest:
+            fault = f"it has {place} bytes, not {blob.size}" if place != blob.size else "it has other bytes"
+        return True if fault is None else await self._bad(blob, fault)
+
+    async def _bad(self, blob: Wanted, fault: str) -> bool:
+        if not await self._threads.ledger(self._index.here, blob.digest):
+            return True  # removed, or missed already
+        log.error("blob.damaged", digest=blob.digest, reason=fault)
+        self._known.counted["damaged"] += 1
+        await self._threads.ledger(self._index.lost_files, [blob.digest])
+        await self._threads.run(self._folder.set_aside, blob.digest)
+        self._known.report.ring()
+        self._known.fetch.ring()
+        return False
+
+
+def _read(fd: int, sha: Any, place: int) -> int:
+    piece = os.pread(fd, PART, place)
+    sha.update(piece)
+    return len(piece)

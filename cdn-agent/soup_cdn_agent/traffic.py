@@ -1,0 +1,45 @@
+"""How much the web server has delivered, by its access log."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from soup_cdn_agent.accesslog import AccessLog
+from soup_cdn_agent.index import Index
+from soup_cdn_agent.known import Threads
+
+log = structlog.get_logger(__name__)
+
+SECONDS = 5.0
+
+
+class Traffic:
+    """Totals that only grow for as long as `boot_id` is the same.
+
+    They are written down together with how far the log was read: a restart neither loses nor repeats any.
+    """
+
+    def __init__(self, logs: Sequence[Path], index: Index, threads: Threads) -> None:
+        self._log, self._index, self._threads = AccessLog(logs), index, threads
+        self.boot_id: str = index.note("boot_id")
+        self.totals: dict[str, int] = index.note("totals") or {"bytes": 0, "requests": 0}
+        self._place = index.note("log") or {}
+
+    async def run(self) -> None:
+        """Count on, for ever."""
+        while True:
+            while await self._more():
+                pass
+            await asyncio.sleep(SECONDS)
+
+    async def _more(self) -> bool:
+        """Count a stretch; whether there was any."""
+        place, requests, size = await self._threads.run(self._log.read, self._place)
+        if place == self._place:
+            return False
+        totals = {"bytes": self.totals["bytes"] + size, "requests": self.totals["requests"] + requests}
+        await self._threads.ledger(lambda: self._index.write(totals=totals, log=place))
+        self.totals, self._place = totals, place
+        return requests > 0

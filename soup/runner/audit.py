@@ -1,0 +1,234 @@
+"""Mirrors are asked from outside for blobs they claim to have (job `mirrors.audit`, C31, D20).
+
+Who may be chosen is asked, and who might be but for a doubt: mirrors that are drained, silent, offline or leaving
+are left alone, and asked again as soon as they are back. Each is asked for one blob at a time, drawn by chance. Small
+ones are read whole and hashed. Of a large one a part is read and compared with our own, and where they differ our
+own is read again before anything is held against the mirror. A mirror in mode pull is asked for small blobs only:
+it would fetch a large one whole, for nobody.
+
+A mirror that gives no answer is asked once more at once. What is wrong in the end is looked at again in the light
+of what the database says by then: the blob may have been deleted, the mirror may have said that it lacks it.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from random import Random
+
+import structlog
+
+from soup import metrics
+from soup.blobs.model import Facts
+from soup.blobs.samples import Samples
+from soup.blobs.service import Blobs
+from soup.core.blob import Blob
+from soup.core.digest import Digest
+from soup.core.errors import BlobUnknown, MirrorSilent, SoupError
+from soup.core.span import Span
+from soup.db.lease import Held
+from soup.mirrors.model import Mirror, Verdict
+from soup.mirrors.policy import Member
+from soup.mirrors.service import Mirrors
+from soup.runner.aside import Aside
+from soup.runner.outside import Answer, Outside
+from soup.stores.base import Store
+from soup.stores.disk import Disk
+
+log = structlog.get_logger(__name__)
+
+PARALLEL = 256  # mirrors that are asked at once: those that hang must not hold up the others
+RATE = 80.0  # mirrors asked in a second: a thousand in 14 s, and the worker that asks has other work to do
+SHARE = 0.9  # of the interval that a run may take: one that is late would be in the way of the next
+SAMPLE = 64  # blobs drawn for all mirrors of a run
+WHOLE = 256 * 1024  # bytes up to which a blob is read whole
+PART = 64 * 1024  # bytes that are read of a larger one
+TRUSTED = 600.0  # seconds for which our own copy is not read again
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A blob, and the part of it that is asked for; None for all of it."""
+
+    facts: Facts
+    span: Span | None
+
+    @property
+    def name(self) -> str:
+        """The blob in a sentence."""
+        return f"{self.facts.digest[:8]}..."
+
+
+class Audit:
+    """Asks mirrors. `seconds` is how often each is asked, `interval` how often it is run."""
+
+    def __init__(
+        self,
+        mirrors: Mirrors,
+        blobs: Blobs,
+        samples: Samples,
+        store: Store,
+        disk: Disk,
+        outside: Outside,
+        dice: Random,
+        *,
+        on: bool,
+        seconds: float,
+        interval: float,
+    ) -> None:
+        self._mirrors, self._blobs, self._samples, self._store = mirrors, blobs, samples, store
+        self._disk, self._outside, self._dice = disk, outside, dice
+        self._on, self._seconds, self._share = on, seconds, SHARE * interval
+        self._asked: dict[int, float] = {}
+        self._sound: dict[Digest, float] = {}
+        self._under_way = Aside()
+
+    def become(self, *, on: bool, seconds: float) -> None:
+        """Go by other settings from the next run on."""
+        self._on, self._seconds = on, seconds
+
+    async def run(self, held: Held) -> int:
+        """Ask the mirrors whose turn it is, those that were asked longest ago first; how many.
+
+        One that takes longer than the run is judged when it has answered. Raises DatabaseDown.
+        """
+        if not self._on:
+            return 0
+        until = _now() + self._share
+        due = self._due()
+        sample = await self._samples.some(SAMPLE) if due else []
+        asked = 0
+        for mirror, member in due:
+            if held.over.is_set() or not await self._under_way.wait(until, fewer_than=PARALLEL):
+                break
+            self._asked[mirror.id] = _now()
+            self._under_way.send(mirror.id, self._one(held, mirror, member, sample))
+            asked += 1
+            await asyncio.sleep(1 / RATE)
+        await self._under_way.wait(until)
+        return asked
+
+    def _due(self) -> list[tuple[Mirror, Member]]:
+        standing = {mirror.id: (mirror, member) for mirror, member in self._mirrors.standing()}
+        asked = self._asked = {id: self._asked.get(id, 0.0) for id in standing}
+        before = _now() - self._seconds
+        turn = [id for id in standing if asked[id] <= before and id not in self._under_way]
+        return [standing[id] for id in sorted(turn, key=asked.__getitem__)]
+
+    async def _one(self, held: Held, mirror: Mirror, member: Member, sample: list[Facts]) -> None:
+        try:
+            question = await self._question(mirror, member, sample)
+            if question is None:
+                return
+            verdict = await self._verdict(mirror, question)
+            if verdict is None:
+                metrics.AUDITS.labels("void").inc()
+                return
+            result = "passed" if verdict.fault is None else "silent" if verdict.silent else "wrong"
+            metrics.AUDITS.labels(result).inc()
+            await self._mirrors.judge(held, verdict)
+        except SoupError as error:
+            log.warning("mirror.not_audited", id=mirror.id, reason=str(error))
+
+    async def _question(self, mirror: Mirror, member: Member, sample: list[Facts]) -> _Question | None:
+        largest = WHOLE if mirror.terms.mode == "pull" else member.largest
+        claimed = [
+            facts
+            for facts in sample
+            if facts.size <= largest and member.claims(facts.digest.raw, facts.seq, facts.size)
+        ]
+        facts = (
+            self._dice.choice(claimed)
+            if claimed
+            else await self._samples.early(member.covers, member.smallest, largest)
+        )
+        if facts is None or not member.claims(facts.digest.raw, facts.seq, facts.size):
+            return None
+        if facts.size <= WHOLE:
+            return _Question(facts, None)
+        first = self._dice.randrange(facts.size - PART + 1)
+        return _Question(facts, Span(first, first + PART - 1))
+
+    async def _verdict(self, mirror: Mirror, question: _Question) -> Verdict | None:
+        """What is to be held against a mirror; None where this asking says nothing of it."""
+        facts = question.facts
+        try:
+            fault, silent = await self._fault(mirror, question), False
+        except MirrorSilent as error:
+            fault, silent = str(error), True
+        except BlobUnknown:
+            self._blobs.suspect(facts.blob)
+            return None
+        if fault is not None:
+            now = await self._samples.now(facts.digest)
+            if now is None or now.seq != facts.seq:
+                return None
+            if not await self._mirrors.claims(mirror, facts.digest.raw, facts.seq, facts.size):
+                return None
+        return Verdict(mirror, fault, silent)
+
+    async def _fault(self, mirror: Mirror, question: _Question) -> str | None:
+        """What is wrong with its answer. Raises MirrorSilent, and BlobUnknown where we cannot know."""
+        facts, span = question.facts, question.span
+        answer = await self._answer(mirror, question)
+        fault = _misfit(answer, question)
+        if fault is not None:
+            return fault
+        if span is None:
+            return None if await self._named(answer.body, facts.digest) else f"wrong bytes of {question.name}"
+        if answer.status == 200:  # noqa: PLR2004 - it knows no ranges: its first bytes are as good
+            span = Span(0, PART - 1)
+        ours = b"".join([piece async for piece in self._store.open(facts.digest, span)])
+        if answer.body == ours:
+            return None
+        await self._prove(facts.blob)
+        return f"wrong bytes of {question.name}"
+
+    async def _answer(self, mirror: Mirror, question: _Question) -> Answer:
+        url = f"{mirror.origin}/{question.facts.digest}"
+        most = PART if question.span else question.facts.size + 1
+        try:
+            return await self._outside.ask(url, question.span, most)
+        except MirrorSilent:
+            if mirror.doubt_reason is not None:
+                raise
+        return await self._outside.ask(url, question.span, most)
+
+    async def _named(self, data: bytes, digest: Digest) -> bool:
+        return await self._disk.run(lambda: Digest.of(data) == digest)
+
+    async def _prove(self, blob: Blob) -> None:
+        """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""
+        if self._sound.get(blob.digest, 0.0) > _now():
+            return
+        sha = hashlib.sha256()
+        async for piece in self._store.open(blob.digest):
+            await self._disk.run(sha.update, piece)
+        if sha.hexdigest() != blob.digest:
+            raise BlobUnknown("its bytes in the store are others", digest=blob.digest)
+        self._sound = {digest: end for digest, end in self._sound.items() if end > _now()}
+        self._sound[blob.digest] = _now() + TRUSTED
+
+    async def close(self, *, at_once: bool) -> None:
+        """Wait for those that are being asked, or cut them off."""
+        await self._under_way.close(at_once=at_once)
+
+
+def _misfit(answer: Answer, question: _Question) -> str | None:
+    """What is wrong with an answer whatever its bytes are."""
+    size, span = question.facts.size, question.span
+    if answer.status not in ({200} if span is None else {200, 206}):
+        return f"it answered {answer.status} for a blob it claims ({question.name})"
+    if answer.status == 206 and span is not None:  # noqa: PLR2004
+        wanted = f"bytes {span.first}-{span.last}/{size}"
+        if answer.content_range != wanted:
+            return f"it answered {answer.content_range!r} and not {wanted!r} of {question.name}"
+    wanted = size if span is None else span.length
+    if len(answer.body) < wanted:
+        return f"it sent {len(answer.body)} bytes of {question.name} and not {wanted}"
+    if len(answer.body) > wanted:
+        return f"it sent more than the {wanted} bytes of {question.name}"
+    return None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

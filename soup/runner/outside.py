@@ -1,0 +1,110 @@
+"""Mirrors as clients meet them: over the address that clients are given, with TLS verified."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from soup.core.errors import MirrorSilent
+from soup.core.span import Span
+from soup.stores.disk import Disk
+
+SECONDS = 3.0  # for an answer that is looked at
+HEADERS = {"user-agent": "soup", "accept": "*/*", "accept-encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, as far as it was wanted and as far as it came."""
+
+    status: int
+    content_range: str
+    body: bytes
+
+
+class Outside:
+    """Asks mirrors. `ca_file` has certificate authorities that are to be trusted beside the system's.
+
+    Each request has a connection of its own, as each client has: one that was kept would hide that no new one
+    can be made. Redirects are not followed, and neither proxies nor anything else is taken from the environment.
+    """
+
+    def __init__(self, disk: Disk, ca_file: Path | None) -> None:
+        self._disk, self._ca_file = disk, ca_file
+        self._client: httpx.AsyncClient | None = None
+
+    def become(self, ca_file: Path | None) -> None:
+        """Trust other authorities from the next request on."""
+        if ca_file != self._ca_file:
+            self._ca_file, self._client = ca_file, None
+
+    async def _made(self) -> httpx.AsyncClient:
+        if self._client is None:
+            self._client = await self._disk.run(_client, self._ca_file)
+        return self._client
+
+    async def ask(self, url: str, span: Span | None, most: int) -> Answer:
+        """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none in time."""
+        try:
+            async with asyncio.timeout(SECONDS), self.open(url, span) as response:
+                body = bytearray()
+                with suppress(httpx.TransportError):  # cut off in the middle of it: that is an answer too
+                    async for piece in response.aiter_raw():
+                        body += piece
+                        if len(body) >= most:
+                            break
+                return Answer(response.status_code, response.headers.get("content-range", ""), bytes(body[:most]))
+        except TimeoutError as error:
+            raise MirrorSilent(f"no answer within {SECONDS:g} s") from error
+
+    @asynccontextmanager
+    async def open(self, url: str, span: Span | None = None) -> AsyncIterator[httpx.Response]:
+        """An answer whose body is still to be read. Raises MirrorSilent."""
+        headers = {} if span is None else {"range": f"bytes={span.first}-{span.last}"}
+        client = await self._made()
+        with translated():
+            async with client.stream("GET", url, headers=headers) as response:
+                yield response
+
+
+def _client(ca_file: Path | None) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=authorities(ca_file),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,  # noqa: S113 - who asks has a limit of its own, which holds for all of it
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
+        headers=HEADERS,
+    )
+
+
+def authorities(ca_file: Path | None) -> ssl.SSLContext:
+    """Whom to trust: the system's, and those of a file. Raises OSError where it has none that can be read."""
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Nothing leaves but soup's own errors; the cause stays attached."""
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        if isinstance(error, TimeoutError):
+            raise  # somebody's own limit
+        raise MirrorSilent(f"no answer: {_deepest(error)}") from error
+
+
+def _deepest(error: BaseException) -> str:
+    """What went wrong in the end: each layer has said less about it than the one below."""
+    while (below := error.__cause__ or error.__context__) is not None:
+        error = below
+    if isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return " ".join(str(error).split())[:200] or type(error).__name__
