@@ -150,26 +150,27 @@ def _mirrors(url: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _nginx(folder: Path) -> Iterator[str]:
-    port = _free_port()
+    port = free_port()
     (folder / "t").mkdir()
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port))
-    with _started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")], port):
+    with started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "nginx.log")], port):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
 def _soup(folder: Path) -> Iterator[str]:
-    port = _free_port()
-    with _started(
+    port = free_port()
+    with started(
         [sys.executable, "-m", "soup", "serve"], port, SOUP_SERVER__PORT=str(port), **_settings(folder)
     ):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
-def _started(command: list[str], port: int, **environment: str) -> Iterator[None]:
+def started(command: list[str], port: int, *, pinned: bool = True, **environment: str) -> Iterator[None]:
+    """Run a server that listens on a port for the length of the block; `pinned` to the servers' core."""
     process = subprocess.Popen(
-        ["taskset", "-c", SERVER_CORE, *command],
+        ["taskset", "-c", SERVER_CORE, *command] if pinned else command,
         env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -199,7 +200,7 @@ def _wrk(url: str, script: Path, seconds: int) -> float:
     return float(next(line.split()[1] for line in printed.splitlines() if line.startswith("Requests/sec")))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -14,10 +14,13 @@ import structlog
 
 from soup.access.service import Access
 from soup.blobs.bundle import Bundles
+from soup.blobs.damage import Damage
 from soup.blobs.index import Index, PostgresIndex, SqliteIndex
 from soup.blobs.reading import Reading
+from soup.blobs.samples import Samples
 from soup.blobs.scrub import Scrub
 from soup.blobs.service import Blobs
+from soup.blobs.suspects import Suspects
 from soup.core.beat import beat, beating
 from soup.core.bell import Bell
 from soup.core.clock import Clock, Steady, steady, utc_now
@@ -33,7 +36,10 @@ from soup.mirrors.picture import Live
 from soup.mirrors.policy import Rules
 from soup.mirrors.service import Mirrors, loader
 from soup.prepare import STORE
+from soup.runner.audit import Audit
 from soup.runner.clock import Runner
+from soup.runner.outside import Outside
+from soup.runner.repair import Repair
 from soup.runner.table import jobs
 from soup.settings import RUNTIME, Settings
 from soup.stores import identity
@@ -62,6 +68,8 @@ class Soup:
     mirrors: Mirrors
     access: Access
     runner: Runner
+    audit: Audit
+    outside: Outside
     doors: Doors
     spool: Spool
     reading: Reading
@@ -152,6 +160,8 @@ class Soup:
         self.doors.become(settings.auth.mode, settings.cdn.report_auth)
         self.spool.largest, self.reading.verify_up_to = settings.upload.largest, settings.serve.verify_up_to
         self.mirrors.play_by(_rules(settings))
+        self.audit.become(on=settings.cdn.audit == "on", seconds=settings.cdn.audit_seconds)
+        self.outside.become(settings.cdn.ca_file)
 
     def drain(self) -> None:
         """Say to everybody that this process is about to end."""
@@ -180,6 +190,7 @@ def build(
         disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=settings.upload.largest
     )
     reading = Reading(store, disk, verify_up_to=settings.serve.verify_up_to)
+    damage = Damage(database, store, STORE)
     blobs = Blobs(
         database,
         index,
@@ -187,6 +198,7 @@ def build(
         STORE,
         spool,
         reading,
+        Suspects(damage, store, disk),
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
         kept=timedelta(days=settings.feed.keep_days),
     )
@@ -205,7 +217,23 @@ def build(
         return feed.epoch, feed.head
 
     picture = Live(loader(database), near, _rules(settings), history, monotonic=monotonic)
-    mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice or Random())  # noqa: S311 - a draw among mirrors
+    dice = dice or Random()  # noqa: S311 - a draw among mirrors
+    mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice)
+    outside = Outside(disk, settings.cdn.ca_file)
+    audit = Audit(
+        mirrors,
+        blobs,
+        Samples(database, dice),
+        store,
+        disk,
+        outside,
+        dice,
+        on=settings.cdn.audit == "on",
+        seconds=settings.cdn.audit_seconds,
+        interval=settings.jobs.mirrors_audit_seconds,
+    )
+    returns = Spool(disk, store.folder / SPOOL, keep_free=settings.store.keep_free, largest=None)
+    repair = Repair(damage, mirrors, outside, returns, dice, interval=settings.jobs.blobs_repair_seconds)
     doors = Doors(access, settings.auth.mode, settings.cdn.report_auth)
     runner = Runner(
         Lease(database, "jobs", seconds=settings.jobs.lease_seconds, monotonic=monotonic),
@@ -214,7 +242,11 @@ def build(
             scrub,
             mirrors,
             access,
+            audit,
+            repair,
             mirrors_sweep=settings.jobs.mirrors_sweep_seconds,
+            mirrors_audit=settings.jobs.mirrors_audit_seconds,
+            blobs_repair=settings.jobs.blobs_repair_seconds,
             blobs_sweep=settings.jobs.blobs_sweep_seconds,
             blobs_scrub=settings.jobs.blobs_scrub_seconds,
             blobs_count=settings.jobs.blobs_count_seconds,
@@ -237,6 +269,8 @@ def build(
         mirrors,
         access,
         runner,
+        audit,
+        outside,
         doors,
         spool,
         reading,
@@ -264,7 +298,7 @@ def _index(database: Database, gong: Bell) -> Index:
 
 
 def _rules(settings: Settings) -> Rules:
-    return Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors)
+    return Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors, settings.cdn.audit == "on")
 
 
 def _manners(settings: Settings) -> Manners:

@@ -109,8 +109,10 @@ STORE_BYTES = Gauge(
 FEED_HEAD = Gauge("soup_feed_head", "Number of the last change in the feed", multiprocess_mode="mostrecent")
 POLLS = Gauge("soup_polls", "Long polls of the feed that wait now", multiprocess_mode="livesum")
 BLOBS_DAMAGED = Counter(
-    "soup_blobs_damaged", "Blobs that the scrub found to be missing or to have other bytes"
+    "soup_blobs_damaged",
+    "Blobs that were found to be missing or to have other bytes, by the scrub or by an answer",
 )
+BLOBS_REPAIRED = Counter("soup_blobs_repaired", "Damaged blobs that were put right from a mirror")
 REPORTS = Counter("soup_reports", "Reports of mirrors")
 MIRRORS = Gauge(
     "soup_mirrors",
@@ -120,8 +122,8 @@ MIRRORS = Gauge(
 )
 AUDITS = Counter(
     "soup_audits",
-    "Mirrors asked from outside for a blob, by what came of it: passed, wrong (another answer), silent (none) or"
-    " void (it says nothing of the mirror)",
+    "Mirrors asked from outside for a blob, by what came of it: passed, wrong (another answer), silent (none)"
+    " or void (it says nothing of the mirror)",
     ["result"],
 )
 DIRECT_BODIES = Gauge("soup_direct_bodies", "Bodies that are being sent now", multiprocess_mode="livesum")

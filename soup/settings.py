@@ -6,6 +6,7 @@ A YAML file (`--config`, `SOUP_CONFIG`) with `${NAME}` for values of the environ
 
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,8 +35,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[ByteSize, Field(ge=0)]
 # The environment has no other way to say "not set" than an empty value.
 Nothing = BeforeValidator(lambda value: None if value == "" else value)
-# YAML reads a bare `off` as false.
+# YAML reads a bare `off` as false, and a bare `on` as true.
 Off = BeforeValidator(lambda value: "off" if value is False else value)
+OnOff = BeforeValidator(lambda value: {False: "off", True: "on"}[value] if isinstance(value, bool) else value)
 
 
 class Section(BaseModel, frozen=True, extra="forbid"):
@@ -112,12 +114,29 @@ class Cdn(Section):
         "token", description="`none`: anybody may report for any mirror"
     )
     public_list: bool = Field(default=False, description="Show fqdn and status of mirrors to everybody")
+    audit: Annotated[Literal["on", "off"], OnOff] = Field(
+        "on", description="Whether mirrors are asked from outside, and not chosen where they answer wrongly"
+    )
+    audit_seconds: Seconds = Field(8, description="How often each mirror is asked")
+    ca_file: Annotated[Path | None, Nothing] = Field(
+        None, description="Certificate authorities to trust beside the system's when mirrors are asked (PEM)"
+    )
     alternates: int = Field(
         2, ge=0, le=8, description="How many other mirrors a redirect names, for clients whose mirror dies"
     )
     sync_slots: int = Field(
         32, ge=1, description="Bodies a worker sends to mirrors at once; more are told to come back"
     )
+
+    @field_validator("ca_file")
+    @classmethod
+    def _authorities(cls, file: Path | None) -> Path | None:
+        try:
+            if file is not None:
+                ssl.create_default_context(cafile=file)
+        except OSError as error:  # ssl's own errors are some
+            raise ValueError(f"{file}: {error.strerror or error}") from error
+        return file
 
 
 class Store(Section):
@@ -185,6 +204,12 @@ class Jobs(Section):
         10, description="How long a process may be silent before another does the jobs"
     )
     mirrors_sweep_seconds: Seconds = Field(5, description="How often silent mirrors are given status 0")
+    mirrors_audit_seconds: Seconds = Field(
+        2, description="How often it is looked whose turn it is to be asked from outside"
+    )
+    blobs_repair_seconds: Seconds = Field(
+        5, description="How often damaged blobs are fetched again from a mirror"
+    )
     blobs_sweep_seconds: Seconds = Field(30, description="How often bytes of deleted blobs are removed")
     blobs_scrub_seconds: Seconds = Field(
         60, description="How often the scrub goes on, for nine tenths of this time"

@@ -28,7 +28,7 @@ class Agent:
     def status(self) -> dict[str, Any]:
         """What `soup-cdn-agent status --json` would say; {} while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/status", timeout=5) as answer:
                 return dict(json.load(answer))
         except OSError:
             return {}

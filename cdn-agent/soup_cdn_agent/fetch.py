@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ BATCH = 2 << 20  # bytes written at a time
 THREADS = 8
 PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
 REST = 10.0, 600.0  # seconds until a blob that could not be fetched is tried again: first, and at most
+
+
+Act = Callable[[dict[str, Wanted]], Awaitable[None]]
 
 
 class Wrong(Exception):
@@ -56,7 +59,8 @@ class Fetch:
         self._busy: dict[str, int] = {}  # sizes of what is on its way
         self._resting: dict[str, tuple[int, float]] = {}  # tries, and the time until which it rests
         self._paused_until = 0.0
-        self._bundles = self._large = 0
+        self._bundles = self._singles = 0
+        self._tight: str | None = None
 
     async def run(self) -> None:
         """Fetch whatever is wanted, for ever."""
@@ -69,33 +73,40 @@ class Fetch:
         """Begin as much as may be under way at once."""
         if _now() < self._paused_until or self._known.unwritable:
             return
-        self._known.full = None
         room = await self._threads.run(self._folder.room)
         left = room.free - self._folder.reserve(room) - sum(self._busy.values())
-        while self._bundles < BUNDLES:
-            batch = await self._candidates(BUNDLED, left, up_to=self._small)
-            if not batch:
-                break
+        self._tight = None
+        while self._bundles < BUNDLES and (batch := await self._candidates(BUNDLED, left, up_to=self._small)):
             left -= sum(blob.size for blob in batch)
             self._bundles += 1
             self._begin(group, self._bundle, batch)
-        while self._large < self._parallel:
-            batch = await self._candidates(1, left, above=self._small)
-            if not batch:
-                break
+        while self._singles < self._parallel and (
+            batch := await self._candidates(1, left, above=self._small)
+        ):
             left -= batch[0].size
-            self._large += 1
+            self._singles += 1
             self._begin(group, self._single, batch)
+        self._known.full = self._tight
 
-    async def _candidates(self, most: int, left: int, **sizes: int) -> list[Wanted]:
-        """The next that are neither on their way nor resting, as many as there is room for."""
+    async def _candidates(
+        self, most: int, left: int, *, above: int = -1, up_to: int = 1 << 62
+    ) -> list[Wanted]:
+        """The next that are neither on their way nor resting, as many as there is room for.
+
+        What could not be had in a bundle is asked for singly from then on: other mirrors may have it.
+        """
         limit = most + len(self._busy) + len(self._resting)
-        now, found, heavy = _now(), list[Wanted](), 0
-        for blob in await self._threads.ledger(lambda: self._index.wanted(limit, **sizes)):
-            if blob.digest in self._busy or self._resting.get(blob.digest, (0, 0.0))[1] > now:
+        rows = await self._threads.ledger(lambda: self._index.wanted(limit, above=above, up_to=up_to))
+        if above >= 0:
+            again = [digest for digest, (_, until) in self._resting.items() if until <= _now()]
+            rows += await self._threads.ledger(self._index.wanted_of, again[:limit])
+        found, heavy = list[Wanted](), 0
+        for blob in rows:
+            tries, until = self._resting.get(blob.digest, (0, 0.0))
+            if blob.digest in self._busy or until > _now() or (tries and above < 0):
                 continue
             if blob.size > left - heavy and self._folder.size(blob.digest) != blob.size:
-                self._known.full = f"the disk is full: no room for a blob of {blob.size} bytes"
+                self._tight = f"the disk is full: no room for a blob of {blob.size} bytes"
                 continue
             if found and (len(found) == most or heavy + blob.size > HEAVY):
                 break
@@ -103,76 +114,79 @@ class Fetch:
             heavy += blob.size
         return found
 
-    def _begin(
-        self, group: asyncio.TaskGroup, act: Callable[[list[Wanted]], Any], batch: list[Wanted]
-    ) -> None:
+    def _begin(self, group: asyncio.TaskGroup, act: Act, batch: list[Wanted]) -> None:
+        left = {blob.digest: blob for blob in batch}
         self._busy |= {blob.digest: blob.size for blob in batch}
 
         async def fetched() -> None:
             try:
-                await self._tried(act, batch)
+                await self._tried(act, left)
             finally:
                 for blob in batch:
                     del self._busy[blob.digest]
                 if act == self._bundle:
                     self._bundles -= 1
                 else:
-                    self._large -= 1
+                    self._singles -= 1
                 self._known.fetch.ring()
 
         group.create_task(fetched())
 
-    async def _tried(self, act: Callable[[list[Wanted]], Any], batch: list[Wanted]) -> None:
+    async def _tried(self, act: Act, left: dict[str, Wanted]) -> None:
+        """Do it; what is `left` after that rests."""
         try:
-            if here := await self._adopt(batch):
-                batch = [blob for blob in batch if blob.digest not in here]
-            if batch:
-                await act(batch)
+            await self._adopt(left)
+            if left:
+                await act(left)
         except CoreDown as error:
             self._paused_until = _now() + max(error.after, PAUSE * random.uniform(0.2, 1))  # noqa: S311 - many agents at once
             log.warning("fetch.paused", reason=str(error))
         except (Refused, Wrong, tar.BadBundle) as error:
-            self._rest([blob for blob in batch if len(batch) == 1 or blob.digest in self._busy], str(error))
+            self._rest(left, str(error))
         except OSError as error:
             if error.errno in FULL:
-                self._known.full = "the disk is full"
-                await self._threads.run(self._folder.remove_parts, [blob.digest for blob in batch])
-            self._rest(batch, str(error))
+                self._tight = self._known.full = "the disk is full"
+                await self._threads.run(self._folder.remove_parts, [*left])
+            self._rest(left, str(error))
 
-    def _rest(self, batch: Sequence[Wanted], reason: str) -> None:
-        log.warning("blob.not_fetched", digest=batch[0].digest, blobs=len(batch), reason=reason)
-        self._known.counted["fetch_failures"] += len(batch)
-        for blob in batch:
-            tries = self._resting.get(blob.digest, (0, 0.0))[0] + 1
-            pause = min(REST[1], REST[0] * 2 ** (tries - 1))
-            self._resting[blob.digest] = tries, _now() + pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
+    def _rest(self, left: dict[str, Wanted], reason: str) -> None:
+        if not left:
+            return
+        log.warning("blob.not_fetched", digest=min(left), blobs=len(left), reason=reason)
+        self._known.counted["fetch_failures"] += len(left)
+        for digest in left:
+            tries = self._resting.get(digest, (0, 0.0))[0] + 1
+            pause = min(REST[1], REST[0] * 2 ** min(tries - 1, 10))
+            self._resting[digest] = tries, _now() + pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
+        self._count()
+
+    def _count(self) -> None:
         self._known.failing = sum(tries > 1 for tries, _ in self._resting.values())
 
-    async def _adopt(self, batch: list[Wanted]) -> set[str]:
-        """Those of these that lie here already: somebody has copied them by hand."""
-        right = await self._threads.run(self._folder.right, [(b.digest, b.size, b.created_at) for b in batch])
-        if right:
-            await self._arrived(right)
+    async def _adopt(self, left: dict[str, Wanted]) -> None:
+        """Take those of these that lie here already: somebody has copied them by hand."""
+        blobs = [(blob.digest, blob.size, blob.created_at) for blob in left.values()]
+        if right := await self._threads.run(self._folder.right, blobs):
+            await self._arrived(right, left)
             self._known.counted["adopted"] += len(right)
-        return set(right)
 
-    async def _arrived(self, digests: Sequence[str]) -> None:
+    async def _arrived(self, digests: Sequence[str], left: dict[str, Wanted]) -> None:
         unwelcome = await self._threads.ledger(self._index.arrived, digests)
         if unwelcome:
             await self._threads.run(self._folder.remove, unwelcome)
         for digest in digests:
+            left.pop(digest, None)
             self._resting.pop(digest, None)
-        self._known.failing = sum(tries > 1 for tries, _ in self._resting.values())
+        self._count()
         self._known.report.ring()
 
-    async def _bundle(self, batch: list[Wanted]) -> None:
-        left = {blob.digest: blob for blob in batch}
-        some, weight = list[tuple[str, bytes, int]](), 0
+    async def _bundle(self, left: dict[str, Wanted]) -> None:
+        asked, some, weight = dict(left), list[tuple[str, bytes, int]](), 0
         writing: asyncio.Task[None] | None = None
         try:
-            async with self._core.bundle(list(left)) as pieces:
+            async with self._core.bundle(list(asked)) as pieces:
                 async for digest, data in tar.members(pieces, self._small):
-                    blob = left.pop(digest, None)
+                    blob = asked.pop(digest, None)
                     if blob is None:
                         continue
                     await self._pace.take(len(data))
@@ -181,38 +195,30 @@ class Fetch:
                     if weight >= BATCH:
                         if writing is not None:
                             await writing
-                        writing = asyncio.create_task(self._keep(some))
+                        writing = asyncio.create_task(self._keep(some, left))
                         some, weight = [], 0
         finally:
             if writing is not None:
                 await writing
-            if some:
-                await self._keep(some)
-        if left:
-            self._rest(list(left.values()), "the core left it out of a bundle")
+            await self._keep(some, left)
+        self._rest(left, "a bundle of the core had it not, or with other bytes")
 
-    async def _keep(self, blobs: Sequence[tuple[str, bytes, int]]) -> None:
+    async def _keep(self, blobs: Sequence[tuple[str, bytes, int]], left: dict[str, Wanted]) -> None:
         """Write these down, several at once: a disk takes many syncs in the time of one."""
         parts = [blobs[start::THREADS] for start in range(min(THREADS, len(blobs)))]
-        kept = [
-            digest
-            for part in await asyncio.gather(*(self._threads.run(self._folder.keep, part) for part in parts))
-            for digest in part
-        ]
-        await self._arrived(kept)
-        self._known.counted["fetched"] += len(kept)
+        kept = await asyncio.gather(*(self._threads.run(self._folder.keep, part) for part in parts))
+        await self._arrived([digest for part in kept for digest in part], left)
+        self._known.counted["fetched"] += sum(map(len, kept))
         self._known.counted["fetched_bytes"] += sum(len(data) for _, data, _ in blobs)
-        if len(kept) < len(blobs):
-            wrong = {digest for digest, _, _ in blobs} - set(kept)
-            raise Wrong(f"{len(wrong)} blobs of a bundle have other bytes, {min(wrong)} among them")
 
-    async def _single(self, batch: list[Wanted]) -> None:
-        (blob,) = batch
+    async def _single(self, left: dict[str, Wanted]) -> None:
+        (blob,) = left.values()
         tries = self._resting.get(blob.digest, (0, 0.0))[0]
         source = await self._into_part(blob, from_mirrors=self._from_mirrors and tries == 0)
-        part = self._folder.part(blob.digest)
-        await self._threads.run(self._folder.adopt, part, blob.digest, blob.created_at)
-        await self._arrived([blob.digest])
+        await self._threads.run(
+            self._folder.adopt, self._folder.part(blob.digest), blob.digest, blob.created_at
+        )
+        await self._arrived([blob.digest], left)
         self._known.counted["fetched"] += 1
         log.info("blob.fetched", digest=blob.digest, size=blob.size, source=source)
 

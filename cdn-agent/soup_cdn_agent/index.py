@@ -135,6 +135,11 @@ class Index:
         )
         return [_wanted(row) for row in rows]
 
+    def wanted_of(self, digests: Iterable[str]) -> list[Wanted]:
+        """Those of these that are still to be fetched."""
+        rows = (self._row(bytes.fromhex(digest)) for digest in digests)
+        return [_wanted(row[:4]) for row in rows if row is not None and not row[4]]
+
     def wanted_numbers(self, limit: int) -> list[tuple[int, str]]:
         """Number and digest of what is still to be fetched, oldest change first."""
         rows = self._db.execute("select seq, digest from blob where here = 0 order by seq limit ?", (limit,))

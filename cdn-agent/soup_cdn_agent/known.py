@@ -94,4 +94,5 @@ class Known:
             reading = "reading the list of blobs"
         elif not self.scanned:
             reading = "looking through its folder"
-        return Facts(self.probe, self.looked, self.unwritable, self.full, reading, self.wanted, self.failing)
+        behind = self.wanted + max(0, self.head - self.cursor)
+        return Facts(self.probe, self.looked, self.unwritable, self.full, reading, behind, self.failing)

@@ -64,14 +64,9 @@ class Page:
             timeout = 5
 
             def do_GET(self) -> None:
-                pages = {
-                    "/metrics": ("text/plain; version=0.0.4; charset=utf-8", lambda: exposition(status())),
-                    "/status": ("application/json", lambda: json.dumps(status())),
-                    "/healthz": ("text/plain", lambda: "ok\n"),
-                }
-                kind, text = pages.get(self.path.partition("?")[0], ("text/plain", None))
-                body = (text() if text else "not found\n").encode()
-                self.send_response(200 if text else 404)
+                code, kind, text = _answer(self.path.partition("?")[0], status)
+                body = text.encode()
+                self.send_response(code)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -97,3 +92,13 @@ class Page:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _answer(path: str, status: Callable[[], Status]) -> tuple[int, str, str]:
+    if path == "/metrics":
+        return 200, "text/plain; version=0.0.4; charset=utf-8", exposition(status())
+    if path == "/status":
+        return 200, "application/json", json.dumps(status())
+    if path == "/healthz":
+        return 200, "text/plain", "ok\n"
+    return 404, "text/plain", "not found\n"

@@ -59,7 +59,7 @@ class Probe:
         """
         known = self._known
         known.unwritable = await self._threads.run(self._folder.unwritable)
-        fault, looked = None, False
+        fault, looked, missing = None, False, 0
         for _ in range(TRIES):
             blob = await self._threads.ledger(self._index.any, WHOLE)
             if blob is None:
@@ -68,7 +68,11 @@ class Probe:
             looked = True
             if fault is None or await self._web_is_at_fault(blob):
                 break
-            fault = f"{fault}, and that on disk is not right either"
+            fault = f"{fault}: its file is not right either"
+            missing += await self._threads.run(self._folder.size, blob.digest) is None
+        if missing > 1:
+            known.scanned = False  # nothing is claimed until it is known what is left
+            known.report.ring()
         if fault != known.probe:
             log.log(30 if fault else 20, "web.wrong" if fault else "web.right", reason=fault)
         known.probe, known.looked = fault, looked

@@ -22,8 +22,10 @@ EARLY = 0.1  # of the interval that a report may be early: agents that start tog
 PATIENCE = 9.0  # seconds for an answer: three tries fit into the time until the core calls a mirror silent
 AGAIN = 0.5, 5.0  # seconds until a report that failed is sent again: first, and at most
 REFUSED = 30.0  # the same for one that was refused: somebody has to change something first
-SOON = 10.0  # seconds between reports that say no more than that the mirror gets on
+SOON = 5.0  # seconds between reports that say no more than that the mirror gets on
+TOGETHER = 0.1  # what changes within this time is said together
 FAREWELL = 3.0
+LOUD = 20  # failures for which one line is enough
 
 
 class Reporter:
@@ -61,40 +63,37 @@ class Reporter:
         """Until then, or until there is something to say."""
         while (left := until - _now()) > 0:
             if await self._known.report.heard(left) and not self._failures:
-                await asyncio.sleep(0.1)  # what changes together is said together
-                until = min(until, self._due(await self._now_said()))
+                await asyncio.sleep(TOGETHER)
+                until = min(until, self._due(await self._judge()))
 
     def _due(self, now: tuple[Status, Claim]) -> float:
-        """When this is to be told: at once what sends clients elsewhere, and that nothing is missing now."""
+        """When this is to be told: at once what sends clients elsewhere, and soon that the mirror gets on."""
         if self._said is None:
             return 0.0
-        (old, before), (status, after) = self._said, now
-        worse = (
-            status != old or after.synced_to < before.synced_to or set(after.lacking) - set(before.lacking)
-        )
-        if worse or (after.synced_to == self._known.cursor and not after.lacking and now != self._said):
+        (status, claim), (old, before) = now, self._said
+        if status != old or claim.less_than(before):
             return 0.0
         last = self._known.reported_at or 0.0
-        return last + (SOON if now != self._said else self._interval)
+        return last + (SOON if claim != before else self._interval)
 
-    async def _now_said(self) -> tuple[Status, Claim]:
+    async def _judge(self) -> tuple[Status, Claim]:
         known = self._known
-        if known.merging or not known.scanned:
-            said = Claim()
-        else:
-            cursor, wanted = await self._threads.ledger(
-                lambda: (self._index.note("cursor"), self._index.wanted_numbers(LACKING + 1))
-            )
-            said = claim(cursor, wanted)
-        known.claim = said
-        known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
-        status, _ = standing(known.facts, self._behind)
-        return status, said
+        known.claim = Claim()
+        if not known.merging and known.scanned:
+            known.claim = claim(*await self._threads.ledger(self._read))
+        return standing(known.facts, self._behind)[0], known.claim
+
+    def _read(self) -> tuple[int, list[tuple[int, str]]]:
+        return self._index.note("cursor") or 0, self._index.wanted_numbers(LACKING + 1)
 
     async def _compose(self, *, leaving: bool) -> dict[str, Any]:
         known = self._known
-        self._said = status, said = await self._now_said()
-        known.room = await self._threads.run(self._folder.room)
+        known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
+        try:
+            known.room = await self._threads.run(self._folder.room)
+        except OSError:
+            known.room = None  # the probe says why
+        self._said = status, said = await self._judge()
         message = "it is stopping" if leaving else standing(known.facts, self._behind)[1]
         return {
             "status": int(status),
@@ -102,7 +101,7 @@ class Reporter:
             "leaving": leaving,
             "epoch": known.epoch or None,
             "synced_to": said.synced_to,
-            "lacking": list(said.lacking),
+            "lacking": [digest for _, digest in said.lacking],
             "holds": {"smallest": self._holds.smallest or None, "largest": self._holds.largest},
             "agent": f"soup-cdn-agent/{__version__}",
             "disk": {"free": known.room.free, "total": known.room.total} if known.room else None,
@@ -118,7 +117,8 @@ class Reporter:
         except CoreDown as error:
             self._failures += 1
             known.counted["reports_failed"] += 1
-            log.warning("report.failed", reason=str(error))
+            if self._failures % LOUD == 1:
+                log.warning("report.failed", reason=str(error), times=self._failures)
             pause: float = min(max(error.after, AGAIN[0] * 2 ** min(self._failures, 8)), AGAIN[1])
             return pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
         except Refused as error:
@@ -127,6 +127,8 @@ class Reporter:
             known.refused = str(error)
             log.error("report.refused", reason=str(error))  # noqa: TRY400 - it says all
             return REFUSED * random.uniform(0.5, 1)  # noqa: S311
+        if self._failures:
+            log.info("report.heard", after=self._failures)
         self._failures, known.refused, known.reported_at = 0, None, _now()
         known.counted["reports"] += 1
         self._interval = self._given or heard.interval

@@ -52,10 +52,15 @@ def standing(facts: Facts, behind: int) -> tuple[Status, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The blobs a mirror answers for: all up to a number of the feed, but for some."""
+    """The blobs a mirror answers for: all up to a number of the feed, but for some, each with its number."""
 
     synced_to: int = 0
-    lacking: tuple[str, ...] = ()
+    lacking: tuple[tuple[int, str], ...] = ()
+
+    def less_than(self, other: "Claim") -> bool:
+        """Whether there is a blob that the other answers for, and this does not."""
+        missing = set(self.lacking) - set(other.lacking)
+        return self.synced_to < other.synced_to or any(number <= other.synced_to for number, _ in missing)
 
 
 def claim(cursor: int, wanted: Sequence[tuple[int, str]]) -> Claim:
@@ -65,5 +70,5 @@ def claim(cursor: int, wanted: Sequence[tuple[int, str]]) -> Claim:
     many. More than a report may name lower what is claimed (D8).
     """
     if len(wanted) <= LACKING:
-        return Claim(cursor, tuple(digest for _, digest in wanted))
-    return Claim(wanted[LACKING][0] - 1, tuple(digest for _, digest in wanted[:LACKING]))
+        return Claim(cursor, tuple(wanted))
+    return Claim(wanted[LACKING][0] - 1, tuple(wanted[:LACKING]))

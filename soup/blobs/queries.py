@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.blobs.model import Copy, Facts, Feed, Placement, Round
@@ -221,6 +221,30 @@ async def copies(session: AsyncSession, store_id: int, after: Digest | None, lim
     if after is not None:
         wanted = wanted.where(blob.c.digest > after.raw)
     return [_copy(row, row.standing) for row in await session.execute(wanted)]
+
+
+async def copy_of(session: AsyncSession, digest: Digest, store_id: int) -> Copy | None:
+    """What lies in a store of a blob that may be read, or should; None where there is nothing."""
+    wanted = (
+        select(blob, placement.c.state.label("standing"))
+        .join(placement, placement.c.blob_id == blob.c.id)
+        .where(placement.c.store_id == store_id, blob.c.digest == digest.raw, blob.c.state == State.PRESENT)
+    )
+    row = (await session.execute(wanted)).one_or_none()
+    return None if row is None else _copy(row, row.standing)
+
+
+async def broken(session: AsyncSession, store_id: int, after: int, limit: int) -> list[tuple[Copy, Facts]]:
+    """Copies in a store that are damaged, of blobs that may be read, by their ids from behind `after`."""
+    wanted = (
+        select(blob, placement.c.state.label("standing"))
+        .join(placement, placement.c.blob_id == blob.c.id)
+        .where(placement.c.state != literal_column(str(KEPT)))  # written out, as in the index
+        .where(placement.c.blob_id > after, placement.c.store_id == store_id, blob.c.state == State.PRESENT)
+        .order_by(placement.c.blob_id)
+        .limit(limit)
+    )
+    return [(_copy(row, row.standing), _facts(row)) for row in await session.execute(wanted)]
 
 
 def _copy(row: Any, standing: int) -> Copy:

@@ -49,6 +49,6 @@ class Samples:
         return self._dice.choice(fitting) if fitting else None
 
     async def now(self, digest: Digest) -> Facts | None:
-        """What the database says of a blob at this moment; None where it may not be read. Raises DatabaseDown."""
+        """What the database says of a blob now; None where it may not be read. Raises DatabaseDown."""
         async with self._database.reading() as session:
             return (await queries.known(session, [digest])).get(digest)

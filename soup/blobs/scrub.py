@@ -2,11 +2,6 @@
 
 The scrub goes through a store in digest order, round after round, slowly. How far it is stands in the
 database: another process, or the next one, goes on from there.
-
-What is damaged is first doubted in its row and then set aside. In this order, and both under the lock that an
-upload of the same digest takes, no upload that is acknowledged is ever set aside: one whose file was put
-before is seen in the row or in the file, and one whose row comes after finds the doubt and puts its file
-again.
 """
 
 import asyncio
@@ -18,8 +13,8 @@ from typing import Any
 
 import structlog
 
-from soup import metrics
 from soup.blobs import queries
+from soup.blobs.damage import MISSING, Damage
 from soup.blobs.model import Copy, Round
 from soup.core.errors import BlobUnknown, StoreDown
 from soup.core.span import Span
@@ -54,7 +49,7 @@ class _Reading:
         """What is wrong with it, once it is read."""
         blob = self.copy.blob
         if self.missing:
-            return "it is not in the store"
+            return MISSING
         if self.size != blob.size:
             return f"it has {'more' if self.size > blob.size else self.size} bytes, not {blob.size}"
         return None if self.sha.hexdigest() == blob.digest else "it has other bytes"
@@ -67,6 +62,7 @@ class Scrub:
         self, database: Database, store: Store, store_name: str, disk: Disk, *, rate: int, seconds: float
     ) -> None:
         self._database, self._store, self._store_name, self._disk = database, store, store_name, disk
+        self._damage = Damage(database, store, store_name)
         self._quarantine = store if isinstance(store, Quarantine) else None
         self._rate, self._share = rate, min(SHARE * seconds, LONGEST)
         self._store_id = 0
@@ -182,40 +178,14 @@ class Scrub:
 
     async def _judge(self, held: Held, reading: _Reading) -> bool | None:
         """Whether a copy is good; None where it has changed meanwhile, and nothing can be said."""
-        fault, digest = reading.fault, reading.copy.blob.digest
+        fault = reading.fault
         if fault is None:
             return True
         if reading.missing and reading.copy.damaged:
             return False  # as an earlier round has said
-        if not await self._doubt(held, reading):
+        if not await self._damage.found(reading.copy, reading.file, fault, held.check):
             return None
-        metrics.BLOBS_DAMAGED.inc()
-        log.error("blob.missing" if reading.missing else "blob.damaged", digest=digest, reason=fault)
-        if self._quarantine and reading.file:
-            try:
-                await self._set_aside(held, reading.copy, self._quarantine, reading.file)
-            except StoreDown as error:
-                log.warning("blob.not_set_aside", digest=digest, reason=str(error))
         return False
-
-    async def _doubt(self, held: Held, reading: _Reading) -> bool:
-        """Write down that a copy is damaged, if row and file still are those that were read; whether so."""
-        copy = reading.copy
-        async with self._database.begin() as work:
-            await held.check(work.session)
-            if await queries.copy(work.session, copy.row, self._store_id) != copy:
-                return False
-            if self._quarantine and await self._quarantine.file(copy.blob.digest) != reading.file:
-                return False
-            await queries.doubt(work.session, copy.row, self._store_id)
-        return True
-
-    async def _set_aside(self, held: Held, copy: Copy, quarantine: Quarantine, file: File) -> None:
-        async with self._database.begin() as work:
-            await held.check(work.session)
-            now = await queries.copy(work.session, copy.row, self._store_id)
-            if now == replace(copy, damaged=True):  # otherwise an upload has healed it
-                await quarantine.set_aside(copy.blob.digest, file)
 
 
 def _now() -> float:

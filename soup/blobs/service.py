@@ -14,6 +14,7 @@ from soup.blobs import queries
 from soup.blobs.index import Ask, Found, Index
 from soup.blobs.model import Changes, Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
+from soup.blobs.suspects import Suspects
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 from soup.core.errors import (
@@ -62,13 +63,14 @@ class Blobs:
         store_name: str,
         spool: Spool,
         reading: Reading,
+        suspects: Suspects,
         *,
         swept_after: timedelta,
         kept: timedelta,
     ) -> None:
         self._database, self._index = database, index
         self._store, self._store_name, self._spool, self._reading = store, store_name, spool, reading
-        self._swept_after, self._kept = swept_after, kept
+        self._suspects, self._swept_after, self._kept = suspects, swept_after, kept
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
@@ -133,6 +135,10 @@ class Blobs:
     async def open(self, blob: Blob) -> Opened:
         """The bytes of a blob that is present. Raises BlobMissing when they are not where they should be."""
         return await self._reading.open(blob)
+
+    def suspect(self, blob: Blob) -> None:
+        """Somebody has found its bytes to be missing or others: it is looked into, and written down if so."""
+        self._suspects.add(blob)
 
     @contextmanager
     def place(self, most: int) -> Iterator[None]:
@@ -358,6 +364,7 @@ class Blobs:
     async def idle(self) -> None:
         """Wait for what is being committed."""
         await self._arrivals.idle()
+        await self._suspects.close()
 
 
 async def _living(session: AsyncSession, digest: Digest) -> tuple[int, State]:

@@ -86,6 +86,7 @@ def shown(view: View) -> Json:
         "trusted": terms.trusted,
         "drained": terms.drained,
         "doubt": doubt if mirror.doubt_reason is not None else None,
+        "audited_at": text(mirror.audited_at),
         "leaving": said.leaving,
         "epoch": said.epoch,
         "synced_to": said.synced_to,

@@ -164,6 +164,7 @@ class Front:
             await self._direct(scope, receive, send, blob, asked)
         except BlobMissing as error:
             metrics.BLOBS_MISSING.inc()
+            self._blobs.suspect(blob)
             log.error("blob.missing", digest=blob.digest, reason=str(error))  # noqa: TRY400 - it says all
             started = scope.get("soup.started")
             if started or not self._manners.redirects:

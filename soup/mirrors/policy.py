@@ -29,29 +29,26 @@ class Rules:
 class Member:
     """A mirror that may be chosen, until the steady clock passes `silent_at`."""
 
+    # What a draw looks at stands first, in one line of the cache: among thousands that is what a draw costs.
     id: int
-    link: bytes
     silent_at: float
-    covers: int
     trusted: bool
-    full: bool
-    weight: int
     picky: bool
+    lacking: frozenset[bytes]
+    full: bool
+    link: bytes
+    covers: int
+    weight: int
     smallest: int
     largest: int
-    lacking: frozenset[bytes]
 
-    def claims(self, raw: bytes, seq: int, size: int) -> bool:
-        """Whether it has the blob, by what it says."""
-        return self.covers >= seq and self.suits(raw, size, trusted=False)
-
-    def suits(self, raw: bytes, size: int, *, trusted: bool, asker: int = 0) -> bool:
-        """Whether it has the blob, may be shown what the client sent, and is of use to the mirror `asker`."""
-        if trusted and not self.trusted:
+    def fits(self, raw: bytes, size: int, now: float, trusted: bool, asker: int) -> bool:  # noqa: FBT001 - by place it is faster
+        """Whether it is heard of, has the blob, may be shown credentials, and is of use to the `asker`."""
+        if now > self.silent_at or (trusted and not self.trusted):
             return False
-        if asker and (asker == self.id or not self.full):
+        if self.picky and (raw in self.lacking or not self.smallest <= size <= self.largest):
             return False
-        return not self.picky or (self.smallest <= size <= self.largest and raw not in self.lacking)
+        return not asker or (asker != self.id and self.full)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +59,7 @@ class Tier:
     lacks: tuple[int, ...]  # the negative of what each covers: ascending, for bisect
     sums: tuple[int, ...]  # of the weights, from the first
     even: bool  # all weights are the same
+    leaders: int  # how many cover most
 
     @classmethod
     def of(cls, members: Iterable[Member]) -> "Tier":
@@ -71,7 +69,21 @@ class Tier:
         for member in ordered:
             sums.append((sums[-1] if sums else 0) + member.weight)
         even = len({member.weight for member in ordered}) <= 1
-        return cls(ordered, tuple(-member.covers for member in ordered), tuple(sums), even)
+        lacks = tuple(-member.covers for member in ordered)
+        return cls(ordered, lacks, tuple(sums), even, bisect_right(lacks, lacks[0]))
+
+    def having(self, seq: int) -> int:
+        """How many have a blob of this number: the first so many.
+
+        Nearly every blob is old, and all have it, or new, and those that cover most have it: then nothing is
+        searched for.
+        """
+        wanted = -seq
+        if self.lacks[-1] <= wanted:
+            return len(self.lacks)
+        if self.lacks[0] <= wanted < self.lacks[self.leaders]:
+            return self.leaders
+        return bisect_right(self.lacks, wanted)
 
     def draw(self, among: int, dice: Callable[[], float]) -> Member:
         """One of the first `among`, each by its weight."""
@@ -86,10 +98,11 @@ class Picture:
     """Who could be chosen at a moment, best tier first, and for each of the others why not."""
 
     tiers: tuple[Tier, ...]
+    standing: Mapping[int, tuple[int, Member]]  # by id: the tier each is in
     refused: Mapping[int, str]
 
 
-NOBODY = Picture((), {})
+NOBODY = Picture((), {}, {})
 
 
 def picture(
@@ -118,7 +131,9 @@ def picture(
         troubled = mirror.said is not None and mirror.said.status is Status.ERROR
         tier = resort if troubled and rules.error_mirrors == "last_resort" else usual
         tier.append(_member(mirror, silent_at, history))
-    return Picture(tuple(Tier.of(tier) for tier in (usual, resort) if tier), refused)
+    tiers = [Tier.of(tier) for tier in (usual, resort) if tier]
+    standing = {member.id: (place, member) for place, tier in enumerate(tiers) for member in tier.members}
+    return Picture(tuple(tiers), standing, refused)
 
 
 NEVER = "it has never reported"
@@ -156,19 +171,18 @@ def _member(mirror: Mirror, silent_at: float, history: tuple[str, int]) -> Membe
     smallest, largest = said.smallest or 0, EVERYTHING if said.largest is None else said.largest
     lacking = frozenset(digest.raw for digest in said.lacking)
     picky = bool(lacking) or smallest > 0 or largest < EVERYTHING
-    link = f"{mirror.origin}/".encode()
     return Member(
         mirror.id,
-        link,
         silent_at,
-        covers,
         terms.trusted,
-        full,
-        terms.weight,
         picky,
+        lacking,
+        full,
+        f"{mirror.origin}/".encode(),
+        covers,
+        terms.weight,
         smallest,
         largest,
-        lacking,
     )
 
 
@@ -211,15 +225,11 @@ def choose(
     """
     if not picture.tiers:
         return []
-
-    def fits(member: Member) -> bool:
-        return now <= member.silent_at and member.suits(raw, size, trusted=trusted, asker=asker)
-
     tier = picture.tiers[0]
-    among = bisect_right(tier.lacks, -seq)
+    among = tier.having(seq)
     for _ in range(DRAWS if among else 0):
         member = tier.draw(among, dice)
-        if fits(member):
+        if member.fits(raw, size, now, trusted, asker):
             break
     else:
         left = holders(picture, raw, seq, size, now, trusted=trusted, asker=asker)
@@ -227,7 +237,13 @@ def choose(
             return []
         tier, among = Tier.of(left), len(left)
         member = tier.draw(among, dice)
-    return [member, *_others(tier, among, member, fits, dice, most - 1)] if most > 1 else [member]
+    if most == 1:
+        return [member]
+
+    def fits(other: Member) -> bool:
+        return other is not member and other.fits(raw, size, now, trusted, asker)
+
+    return [member, *_others(tier, among, member, fits, dice, most - 1)]
 
 
 def _others(
@@ -239,7 +255,7 @@ def _others(
     most: int,
 ) -> list[Member]:
     if among <= FEW:
-        able = [member for member in tier.members[:among] if member is not chosen and fits(member)]
+        able = [member for member in tier.members[:among] if fits(member)]
         turn = int(dice() * len(able))
         return [*able[turn:], *able[:turn]][:most]
     found = [chosen]
@@ -267,8 +283,8 @@ def holders(
     A tier is asked only when nobody of a better one is online: whether they have the blob is no matter (C43).
     """
     for tier in picture.tiers:
-        among = tier.members[: bisect_right(tier.lacks, -seq)]
-        found = [m for m in among if now <= m.silent_at and m.suits(raw, size, trusted=trusted, asker=asker)]
+        among = tier.members[: tier.having(seq)]
+        found = [member for member in among if member.fits(raw, size, now, trusted, asker)]
         if found or any(now <= member.silent_at for member in tier.members):
             return found
     return []
@@ -276,15 +292,11 @@ def holders(
 
 def explain(picture: Picture, mirror: int, now: float, rules: Rules) -> str | None:
     """Why a mirror would not be chosen now; None where it would be."""
-    if mirror in picture.refused:
-        return picture.refused[mirror]
-    for place, tier in enumerate(picture.tiers):
-        for member in tier.members:
-            if member.id != mirror:
-                continue
-            if now > member.silent_at:
-                return silence(member.silent_at, now, rules)
-            if place and any(now <= better.silent_at for better in picture.tiers[0].members):
-                return "it reports an error, and others do not"
-            return None if member.covers else "it has nothing of this history of the feed yet"
-    return NEVER
+    if mirror not in picture.standing:
+        return picture.refused.get(mirror, NEVER)
+    place, member = picture.standing[mirror]
+    if now > member.silent_at:
+        return silence(member.silent_at, now, rules)
+    if place and any(now <= better.silent_at for better in picture.tiers[0].members):
+        return "it reports an error, and others do not"
+    return None if member.covers else "it has nothing of this history of the feed yet"

@@ -90,7 +90,8 @@ async def change(session: AsyncSession, id: int, terms: Terms) -> None:
 async def passed(session: AsyncSession, ids: Iterable[int], now: datetime) -> None:
     """These have passed an audit: nothing is held against them any more."""
     values = {"audited_at": now, "doubt_since": None, "doubt_reason": None}
-    await session.execute(update(mirror).where(mirror.c.id.in_(list(ids))).values(values))
+    if found := list(ids):
+        await session.execute(update(mirror).where(mirror.c.id.in_(found)).values(values))
 
 
 async def doubt(session: AsyncSession, id: int, reason: str, since: datetime) -> None:

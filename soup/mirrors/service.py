@@ -1,10 +1,10 @@
 """What can be done with mirrors."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from random import Random
 
 import structlog
@@ -18,6 +18,7 @@ from soup.db import bell
 from soup.db.lease import Held
 from soup.db.work import Database, Work
 from soup.mirrors import queries
+from soup.mirrors.doubt import Ruling, claims, rule
 from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms, Verdict
 from soup.mirrors.picture import Live, Load
 from soup.mirrors.policy import Member, Rules, choose, holders
@@ -25,7 +26,6 @@ from soup.mirrors.policy import Member, Rules, choose, holders
 log = structlog.get_logger(__name__)
 
 REPORTS = 1000  # in one transaction at most
-RENEWED = timedelta(minutes=1)  # after which it is written down again that a mirror passes its audits
 
 Issue = Callable[[Work, int], Awaitable[str]]
 
@@ -228,7 +228,7 @@ class Mirrors:
         """Whether a mirror may be chosen for this blob, but for a doubt, by what is written of it now."""
         await self._live.refresh([asked.id])
         return any(
-            mirror.terms.address == asked.terms.address and member.claims(raw, seq, size)
+            mirror.terms.address == asked.terms.address and claims(member, raw, seq, size)
             for mirror, member in self._live.standing([asked.id])
         )
 
@@ -242,32 +242,26 @@ class Mirrors:
     async def _judge(self, verdicts: Sequence[tuple[Held, Verdict]]) -> Sequence[None]:
         """One transaction for all that came together; the bell only where the choice is another by it."""
         by_id = {verdict.mirror.id: verdict for _, verdict in verdicts}
-        passed: list[int] = []
-        told: list[Callable[[], None]] = []
+        ruled: dict[Ruling, list[Mirror]] = defaultdict(list)
         async with self._database.begin() as work:
             for held in {held for held, _ in verdicts}:
                 await held.check(work.session)
             now = await self._database.now(work.session)
             for mirror in await queries.every(work.session, by_id, locked=True):
-                verdict, doubted = by_id[mirror.id], mirror.doubt_reason is not None
-                if mirror.terms.address != verdict.mirror.terms.address:
-                    continue
-                say = partial(log.info, id=mirror.id, fqdn=mirror.terms.fqdn)
-                if verdict.fault is None:
-                    if doubted or mirror.audited_at is None or not _fresh(now - mirror.audited_at):
-                        passed.append(mirror.id)
-                    if doubted:
-                        told.append(partial(say, "mirror.cleared", reason=mirror.doubt_reason))
-                elif doubted or mirror.audited_at is not None or not verdict.silent:
-                    await queries.doubt(work.session, mirror.id, verdict.fault, mirror.doubt_since or now)
-                    if not doubted:
-                        told.append(partial(say, "mirror.doubted", reason=verdict.fault))
-            if passed:
-                await queries.passed(work.session, passed, now)
-            if told:
+                ruled[rule(mirror, by_id[mirror.id], now)].append(mirror)
+            for mirror in ruled[Ruling.DOUBTED] + ruled[Ruling.STILL]:
+                since, reason = mirror.doubt_since or now, str(by_id[mirror.id].fault)
+                await queries.doubt(work.session, mirror.id, reason, since)
+            await queries.passed(
+                work.session, (one.id for one in ruled[Ruling.PASSED] + ruled[Ruling.CLEARED]), now
+            )
+            if ruled[Ruling.DOUBTED] or ruled[Ruling.CLEARED]:
                 await bell.ring(work, self._changed)
-        for tell in told:
-            tell()
+        for mirror in ruled[Ruling.DOUBTED]:
+            fault = by_id[mirror.id].fault
+            log.warning("mirror.doubted", id=mirror.id, fqdn=mirror.terms.fqdn, reason=fault)
+        for mirror in ruled[Ruling.CLEARED]:
+            log.info("mirror.cleared", id=mirror.id, fqdn=mirror.terms.fqdn, reason=mirror.doubt_reason)
         return [None] * len(verdicts)
 
     async def sweep(self, held: Held) -> int:
@@ -286,7 +280,3 @@ class Mirrors:
         """Wait for what is being written."""
         await self._reports.idle()
         await self._verdicts.idle()
-
-
-def _fresh(age: timedelta) -> bool:
-    return timedelta(0) <= age < RENEWED

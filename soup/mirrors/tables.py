@@ -50,7 +50,7 @@ class ReportRow(SQLModel, table=True):
     disk_total: int | None = Field(default=None, sa_column=Column(BigInteger))
     boot_id: str | None = None
     totals: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON))
-    # The totals that are in `delivery` already, and of which boot: a report without any leaves them as they are.
+    # The totals that are in `delivery` already, and of which boot; a report without any leaves them.
     counted_boot: str | None = None
     counted_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
     counted_requests: int | None = Field(default=None, sa_column=Column(BigInteger))

@@ -44,10 +44,12 @@ class Aside:
             )
         return len(self._tasks) < fewer_than
 
-    async def close(self, *, at_once: bool) -> None:
-        """Wait for all, or cut them off."""
-        tasks = [*self._tasks.values()]
-        if at_once:
-            for task in tasks:
-                task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def settle(self) -> None:
+        """Wait for all."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def close(self) -> None:
+        """Cut them off."""
+        for task in self._tasks.values():
+            task.cancel()
+        await self.settle()

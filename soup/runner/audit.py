@@ -1,13 +1,14 @@
 """Mirrors are asked from outside for blobs they claim to have (job `mirrors.audit`, C31, D20).
 
-Who may be chosen is asked, and who might be but for a doubt: mirrors that are drained, silent, offline or leaving
-are left alone, and asked again as soon as they are back. Each is asked for one blob at a time, drawn by chance. Small
-ones are read whole and hashed. Of a large one a part is read and compared with our own, and where they differ our
-own is read again before anything is held against the mirror. A mirror in mode pull is asked for small blobs only:
-it would fetch a large one whole, for nobody.
+Who may be chosen is asked, and who might be but for a doubt: mirrors that are drained, silent, offline or
+leaving are left alone, and asked again as soon as they are back. Each is asked for one blob at a time, drawn
+by chance. Small ones are read whole and hashed. Of a large one a part is read and compared with our own, and
+where they differ our own is read again before anything is held against the mirror. A mirror in mode pull is
+asked for small blobs only: it would fetch a large one whole, for nobody.
 
-A mirror that gives no answer is asked once more at once. What is wrong in the end is looked at again in the light
-of what the database says by then: the blob may have been deleted, the mirror may have said that it lacks it.
+A mirror that gives no answer is asked once more at once. What is wrong in the end is looked at again in the
+light of what the database says by then: the blob may have been deleted, the mirror may have said that it
+lacks it.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from soup.core.digest import Digest
 from soup.core.errors import BlobUnknown, MirrorSilent, SoupError
 from soup.core.span import Span
 from soup.db.lease import Held
+from soup.mirrors.doubt import claims
 from soup.mirrors.model import Mirror, Verdict
 from soup.mirrors.policy import Member
 from soup.mirrors.service import Mirrors
@@ -80,7 +82,7 @@ class Audit:
         self._on, self._seconds, self._share = on, seconds, SHARE * interval
         self._asked: dict[int, float] = {}
         self._sound: dict[Digest, float] = {}
-        self._under_way = Aside()
+        self.under_way = Aside()
 
     def become(self, *, on: bool, seconds: float) -> None:
         """Go by other settings from the next run on."""
@@ -98,20 +100,20 @@ class Audit:
         sample = await self._samples.some(SAMPLE) if due else []
         asked = 0
         for mirror, member in due:
-            if held.over.is_set() or not await self._under_way.wait(until, fewer_than=PARALLEL):
+            if held.over.is_set() or not await self.under_way.wait(until, fewer_than=PARALLEL):
                 break
             self._asked[mirror.id] = _now()
-            self._under_way.send(mirror.id, self._one(held, mirror, member, sample))
+            self.under_way.send(mirror.id, self._one(held, mirror, member, sample))
             asked += 1
             await asyncio.sleep(1 / RATE)
-        await self._under_way.wait(until)
+        await self.under_way.wait(until)
         return asked
 
     def _due(self) -> list[tuple[Mirror, Member]]:
         standing = {mirror.id: (mirror, member) for mirror, member in self._mirrors.standing()}
         asked = self._asked = {id: self._asked.get(id, 0.0) for id in standing}
         before = _now() - self._seconds
-        turn = [id for id in standing if asked[id] <= before and id not in self._under_way]
+        turn = [id for id in standing if asked[id] <= before and id not in self.under_way]
         return [standing[id] for id in sorted(turn, key=asked.__getitem__)]
 
     async def _one(self, held: Held, mirror: Mirror, member: Member, sample: list[Facts]) -> None:
@@ -134,14 +136,14 @@ class Audit:
         claimed = [
             facts
             for facts in sample
-            if facts.size <= largest and member.claims(facts.digest.raw, facts.seq, facts.size)
+            if facts.size <= largest and claims(member, facts.digest.raw, facts.seq, facts.size)
         ]
         facts = (
             self._dice.choice(claimed)
             if claimed
             else await self._samples.early(member.covers, member.smallest, largest)
         )
-        if facts is None or not member.claims(facts.digest.raw, facts.seq, facts.size):
+        if facts is None or not claims(member, facts.digest.raw, facts.seq, facts.size):
             return None
         if facts.size <= WHOLE:
             return _Question(facts, None)
@@ -208,10 +210,6 @@ class Audit:
         self._sound = {digest: end for digest, end in self._sound.items() if end > _now()}
         self._sound[blob.digest] = _now() + TRUSTED
 
-    async def close(self, *, at_once: bool) -> None:
-        """Wait for those that are being asked, or cut them off."""
-        await self._under_way.close(at_once=at_once)
-
 
 def _misfit(answer: Answer, question: _Question) -> str | None:
     """What is wrong with an answer whatever its bytes are."""
@@ -222,11 +220,11 @@ def _misfit(answer: Answer, question: _Question) -> str | None:
         wanted = f"bytes {span.first}-{span.last}/{size}"
         if answer.content_range != wanted:
             return f"it answered {answer.content_range!r} and not {wanted!r} of {question.name}"
-    wanted = size if span is None else span.length
-    if len(answer.body) < wanted:
-        return f"it sent {len(answer.body)} bytes of {question.name} and not {wanted}"
-    if len(answer.body) > wanted:
-        return f"it sent more than the {wanted} bytes of {question.name}"
+    length = size if span is None else span.length
+    if len(answer.body) < length:
+        return f"it sent {len(answer.body)} bytes of {question.name} and not {length}"
+    if len(answer.body) > length:
+        return f"it sent more than the {length} bytes of {question.name}"
     return None
 
 

@@ -57,8 +57,15 @@ class Runner:
         self._aside = True
 
     async def once(self, name: str) -> Run:
-        """Run one job now, under the lease of whoever has it. Raises LeaseLost where nobody ever had."""
-        return await self._run(self.jobs[name], await self._lease.borrowed())
+        """Run one job now, all of it, under the lease of whoever has it.
+
+        Raises LeaseLost where nobody ever had it.
+        """
+        job = self.jobs[name]
+        done = await self._run(job, await self._lease.borrowed())
+        if job.aside is not None:
+            await job.aside.settle()
+        return done
 
     async def _try(self) -> None:
         if self._leaving and self._lease.held is None:
@@ -140,7 +147,7 @@ class Runner:
         metrics.JOB_RUNS.labels(job.name, "done").inc()
         metrics.JOB_SUCCESS.labels(job.name).set_to_current_time()
         if done:
-            log.info("job.done", job=job.name, count=done)
+            (log.debug if job.often else log.info)("job.done", job=job.name, count=done)
         return f"done: {done}"
 
     async def settle(self) -> None:
@@ -152,6 +159,9 @@ class Runner:
         """Let what runs come to its end, and another process have the lease at once."""
         self._stop()
         await self.settle()
+        for job in self.jobs.values():
+            if job.aside is not None:
+                await job.aside.close()
         try:
             await self._lease.release()
         except SoupError as error:

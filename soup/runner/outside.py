@@ -14,6 +14,7 @@ from soup.core.span import Span
 from soup.stores.disk import Disk
 
 SECONDS = 3.0  # for an answer that is looked at
+SILENCE = 10.0  # without a byte, after which a mirror is given up
 HEADERS = {"user-agent": "soup", "accept": "*/*", "accept-encoding": "identity"}
 
 
@@ -30,7 +31,7 @@ class Outside:
     """Asks mirrors. `ca_file` has certificate authorities that are to be trusted beside the system's.
 
     Each request has a connection of its own, as each client has: one that was kept would hide that no new one
-    can be made. Redirects are not followed, and neither proxies nor anything else is taken from the environment.
+    can be made. Redirects are not followed, and no proxy of the environment is used.
     """
 
     def __init__(self, disk: Disk, ca_file: Path | None) -> None:
@@ -48,7 +49,7 @@ class Outside:
         return self._client
 
     async def ask(self, url: str, span: Span | None, most: int) -> Answer:
-        """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none in time."""
+        """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none."""
         try:
             async with asyncio.timeout(SECONDS), self.open(url, span) as response:
                 body = bytearray()
@@ -57,13 +58,15 @@ class Outside:
                         body += piece
                         if len(body) >= most:
                             break
-                return Answer(response.status_code, response.headers.get("content-range", ""), bytes(body[:most]))
+                return Answer(
+                    response.status_code, response.headers.get("content-range", ""), bytes(body[:most])
+                )
         except TimeoutError as error:
             raise MirrorSilent(f"no answer within {SECONDS:g} s") from error
 
     @asynccontextmanager
     async def open(self, url: str, span: Span | None = None) -> AsyncIterator[httpx.Response]:
-        """An answer whose body is still to be read. Raises MirrorSilent."""
+        """An answer whose body is still to be read. Raises MirrorSilent, from where it is read too."""
         headers = {} if span is None else {"range": f"bytes={span.first}-{span.last}"}
         client = await self._made()
         with translated():
@@ -76,7 +79,7 @@ def _client(ca_file: Path | None) -> httpx.AsyncClient:
         verify=authorities(ca_file),
         trust_env=False,
         follow_redirects=False,
-        timeout=None,  # noqa: S113 - who asks has a limit of its own, which holds for all of it
+        timeout=SILENCE,
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         headers=HEADERS,
     )

@@ -148,14 +148,14 @@ async def test_healed_before_it_is_set_aside(kitchen: Kitchen, blobs: Blobs, mak
     spoil(kitchen, b"leek")
     inner, blobs._store = blobs._store, Late(blobs, "never")
     scrub, found = make(), []
-    blobs._store, doubt = inner, scrub._doubt
+    blobs._store, doubt = inner, scrub._damage._doubt
 
     async def doubted(*arguments: object) -> bool:
         found.append(await doubt(*arguments))  # type: ignore[arg-type]
         await keep(blobs, b"leek")
         return bool(found[-1])
 
-    scrub._doubt = doubted  # type: ignore[method-assign]
+    scrub._damage._doubt = doubted  # type: ignore[method-assign]
 
     assert 1 == await scrub.run(held)
 

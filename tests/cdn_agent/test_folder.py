@@ -1,12 +1,10 @@
 """The folder that a mirror's web server serves."""
 
 import hashlib
-import os
 import stat
 from pathlib import Path
 
 import pytest
-
 from soup_cdn_agent.folder import QUARANTINED, Folder
 
 LEEK = b"leek"
@@ -118,7 +116,7 @@ def test_a_folder_that_cannot_be_written_says_why(folder: Folder) -> None:
     """
     The reason stands in the report.
     """
-    os.rmdir(folder.incoming)
+    folder.incoming.rmdir()
     folder.incoming.write_text("in the way")
 
     assert "cannot be written" in str(folder.unwritable())

@@ -4,7 +4,6 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-
 from soup_cdn_agent.index import Index, Wanted
 
 

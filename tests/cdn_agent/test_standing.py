@@ -3,7 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-
 from soup_cdn_agent.standing import LACKING, Claim, Facts, Status, claim, standing
 
 WELL = Facts(looked=True)
@@ -81,7 +80,7 @@ def test_a_few_that_are_wanted_are_named() -> None:
     """
     Up to a thousand blobs are named one by one, so that the others may be asked for.
     """
-    assert Claim(70, ("a", "b")) == claim(70, [(3, "a"), (9, "b")])
+    assert Claim(70, ((3, "a"), (9, "b"))) == claim(70, [(3, "a"), (9, "b")])
 
 
 def test_more_than_can_be_named_lower_the_claim() -> None:
@@ -106,6 +105,18 @@ def test_nothing_that_is_wanted_is_ever_claimed(numbers: set[int], cursor: int) 
     said = claim(cursor, wanted)
 
     for number in numbers:
-        assert number > said.synced_to or str(number) in said.lacking
+        assert number > said.synced_to or (number, str(number)) in said.lacking
     assert len(said.lacking) <= LACKING
     assert said.synced_to <= cursor
+
+
+def test_a_claim_is_less_only_where_somebody_could_be_sent() -> None:
+    """
+    A blob that was never claimed takes nothing away by being wanted.
+    """
+    before = Claim(70, ((3, "a"),))
+
+    assert not Claim(90, ((3, "a"), (80, "new"))).less_than(before)
+    assert not Claim(70, ()).less_than(before)
+    assert Claim(69, ((3, "a"),)).less_than(before)
+    assert Claim(90, ((3, "a"), (70, "lost"))).less_than(before)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
-
 from soup_cdn_agent.tar import BadBundle, members
 
 
@@ -45,13 +44,11 @@ async def test_a_tar_that_is_cut_off_is_no_tar() -> None:
     Half a file is never given out as one.
     """
     whole = bundle([("abc/a", b"x" * 2000), ("abc/b", b"y" * 2000)])
-    seen = []
+    seen = members(coming(whole[:4000], 100), 10_000)
 
+    assert ("a", b"x" * 2000) == await anext(seen)
     with pytest.raises(BadBundle):
-        async for member in members(coming(whole[:4000], 100), 10_000):
-            seen.append(member)
-
-    assert [("a", b"x" * 2000)] == seen
+        await anext(seen)
 
 
 async def test_a_page_of_html_is_no_tar() -> None:
