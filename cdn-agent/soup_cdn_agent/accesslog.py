@@ -123,8 +123,9 @@ def _read(path: Path | None, step: list[int], most: int) -> tuple[int, int, int]
             for told, sent in _DELIVERED.findall(piece, 0, whole):
                 requests += 1
                 size += min(int(told), int(sent)) if sent else int(told)
-            step[1] += whole or PIECE  # no line of a web server's is as long as a piece
-            taken += len(piece)
+            moved = whole or PIECE  # no line of a web server's is as long as a piece
+            step[1] += moved
+            taken += moved
     finally:
         os.close(file)
     return requests, size, taken

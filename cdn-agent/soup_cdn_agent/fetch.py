@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 
 BUNDLES = 2  # at once
 BUNDLED = 1000  # blobs in one
-HEAVY = 16 << 20  # bytes of one
-BATCH = 2 << 20  # bytes written at a time
+HEAVY = 8 << 20  # bytes of one
+BATCH = 1 << 20  # bytes written at a time
 THREADS = 8
 PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
 REST = 10.0, 600.0  # seconds until a blob that could not be fetched is tried again: first, and at most
@@ -67,7 +67,13 @@ class Fetch:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._start(group)
-                await self._known.fetch.heard(min(self._again, max(0.05, self._paused_until - _now())))
+                await self._known.fetch.heard(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until something may have changed by itself: a pause is over, or there is room again."""
+        now = _now()
+        due = [now + self._again, *(until for _, until in self._resting.values())]
+        return max(0.05, max(min(due), self._paused_until) - now)
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
         """Begin as much as may be under way at once."""

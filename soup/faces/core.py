@@ -50,7 +50,7 @@ class Face(Guard):
         control: bool = False,
     ) -> None:
         self.manners = manners
-        sync = Slots("sync", spread=SPREAD)
+        self.sync = Slots("sync", spread=SPREAD)
         parts: dict[str, Any] = {
             "blobs": blobs,
             "bundles": bundles,
@@ -59,11 +59,11 @@ class Face(Guard):
             "ready": ready,
             "flush": self._flush,
             "manners": manners,
-            "sync": sync,
+            "sync": self.sync,
         }
         self.framework = _framework(parts, control=control)
         envelope = Envelope(self.framework, manners)
-        self.front = Front(envelope, blobs, mirrors, doors, manners, sync)
+        self.front = Front(envelope, blobs, mirrors, doors, manners, self.sync)
         super().__init__(envelope if control else self.front, manners, ops.ALWAYS)
 
     def _flush(self) -> None:

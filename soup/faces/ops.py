@@ -157,13 +157,19 @@ def describe_front(schema: OpenAPI) -> None:
         Parameter(
             name="direct", param_in="query", description="1: the bytes from soup, no redirect", schema=number
         ),
+        Parameter(
+            name="from",
+            param_in="query",
+            description="mirrors: with a full mirror's token, a redirect to another full one that has it",
+            schema=Schema(type=OpenAPIType.STRING, enum=["mirrors"]),
+        ),
         Parameter(name="download", param_in="query", description="a file name for the bytes", schema=text),
     ]
     answers = {
         "200": "The bytes",
         "206": "A range of the bytes",
         "304": "You have them",
-        "307": "A mirror has them: `Location`",
+        "307": "A mirror has them: `Location`; others do as well: `Link`",
         "404": "No such blob",
         "410": "Blocked by an administrator",
         "412": "Other content was expected",

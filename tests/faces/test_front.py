@@ -16,7 +16,7 @@ UNKNOWN = "0" * 64
 def readable(answer: httpx.Response) -> bool:
     """Whether a page of another site may read it, and the headers it needs."""
     exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
-    wanted = {"accept-ranges", "etag", "content-range"}
+    wanted = {"accept-ranges", "etag", "content-range", "link", "location"}
     return answer.headers["access-control-allow-origin"] == "*" and wanted <= exposed
 
 

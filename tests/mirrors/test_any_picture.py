@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from soup.core.digest import Digest
 from soup.mirrors.model import Mirror, Status
-from soup.mirrors.policy import Member, Picture, Rules, Tier, explain, holders, picture
+from soup.mirrors.policy import Member, Picture, Rules, Tier, choose, explain, holders, pick, picture
 from tests.mirrors.test_policy import DIGESTS, HEAD, HISTORY, LEEK, chosen, mirror
 
 
@@ -36,7 +37,7 @@ def worlds(draw: st.DrawFn) -> World:
         said = {
             "leaving": draw(RARELY),
             "epoch": draw(st.sampled_from([HISTORY, HISTORY, "another", None])),
-            "synced_to": draw(st.none() | st.integers(0, 9)),
+            "synced_to": draw(st.none() | st.integers(0, HEAD + 2)),
             "smallest": smallest,
             "largest": draw(st.none() | st.integers(smallest or 0, 9)),
             "lacking": draw(st.frozensets(st.sampled_from(DIGESTS[1:]), max_size=2)),
@@ -80,7 +81,9 @@ def has(one: Mirror, digest: Digest, seq: int, size: int) -> bool:
     said = one.said
     assert said is not None
     reached = said.synced_to is None or one.terms.mode == "pull"
-    reached = reached or (said.epoch == HISTORY and said.synced_to is not None and seq <= said.synced_to)
+    reached = reached or (
+        said.epoch == HISTORY and said.synced_to is not None and seq <= said.synced_to <= HEAD
+    )
     small = said.smallest is not None and size < said.smallest
     large = said.largest is not None and size > said.largest
     return reached and not small and not large and digest not in said.lacking
@@ -89,27 +92,77 @@ def has(one: Mirror, digest: Digest, seq: int, size: int) -> bool:
 NOW = st.sampled_from([0.0, 0.001, 10.0, 10.001, 40.0, 40.001])
 
 
-@given(worlds(), NOW, st.sampled_from(DIGESTS), st.integers(1, 10), st.integers(0, 10), st.booleans())
-def test_who_is_chosen(
-    world: World,
-    now: float,
-    digest: Digest,
-    seq: int,
-    size: int,
-    trusted: bool,  # noqa: FBT001
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """A request: for which blob, with credentials or not, and by which mirror if by one."""
+
+    now: float
+    digest: Digest
+    seq: int
+    size: int
+    trusted: bool
+    asker: int
+
+    def expected(self, world: World) -> set[int]:
+        """Who may be sent it, by the letter of the promises."""
+        return {
+            one.id
+            for one in able(world, self.now)
+            if has(one, self.digest, self.seq, self.size)
+            and (one.terms.trusted or not self.trusted)
+            and (not self.asker or (one.terms.mode == "full" and one.id != self.asker))
+        }
+
+
+ASKED = st.builds(
+    Asked,
+    NOW,
+    st.sampled_from(DIGESTS),
+    st.integers(1, HEAD + 1),
+    st.integers(0, 10),
+    st.booleans(),
+    st.sampled_from([0, 0, 1, 2]),
+)
+
+
+@given(worlds(), ASKED)
+def test_who_is_chosen(world: World, asked: Asked) -> None:
     """
     Whoever is online and has the blob can be chosen, and nobody else ever is.
     """
-    expected = {
-        one.id
-        for one in able(world, now)
-        if has(one, digest, seq, size) and (one.terms.trusted or not trusted)
-    }
-    seen = world.drawn()
+    expected, seen = asked.expected(world), world.drawn()
+    blob = {"seq": asked.seq, "size": asked.size}
+    also = {"now": asked.now, "trusted": asked.trusted, "asker": asked.asker}
 
-    assert (expected or {None}) == chosen(seen, digest, seq=seq, size=size, now=now, trusted=trusted)
-    assert expected == {m.id for m in holders(seen, digest.raw, seq, size, now, trusted=trusted)}
+    assert (expected or {None}) == chosen(seen, asked.digest, **blob, **also)
+    assert expected == {m.id for m in holders(seen, asked.digest.raw, **blob, **also)}
+
+
+@given(worlds(), ASKED, st.integers(1, 8), st.integers())
+def test_who_is_named_beside(world: World, asked: Asked, most: int, seed: int) -> None:
+    """
+    Of those that may be chosen as many as are wanted, each once; the first is the one that is picked.
+    """
+    expected, seen = asked.expected(world), world.drawn()
+    blob = (asked.digest.raw, asked.seq, asked.size, asked.now)
+    also = {"trusted": asked.trusted, "asker": asked.asker}
+
+    found = choose(seen, *blob, Random(seed).random, most, **also)
+
+    names = {one.id for one in found}
+    assert names <= expected
+    assert min(most, len(expected)) == len(names) == len(found)
+    assert found[:1] == [one for one in [pick(seen, *blob, Random(seed).random, **also)] if one]
+
+
+@given(st.lists(st.integers(0, HEAD), min_size=1, max_size=20), st.integers(1, HEAD))
+def test_who_has_it(covers: list[int], seq: int) -> None:
+    """
+    Those that cover a number are counted right, old or new.
+    """
+    tier = Tier.of(member(id, covers) for id, covers in enumerate(covers))
+
+    assert sum(seq <= one for one in covers) == tier.having(seq)
 
 
 @settings(max_examples=300)
@@ -139,8 +192,19 @@ def test_everybody_is_in_the_picture_once(world: World) -> None:
 
 
 def member(id: int, covers: int, weight: int = 1) -> Member:
-    return Member(id, b"", 40.0, covers, trusted=True, full=True, weight=weight, picky=False, smallest=0, largest=9,
-                  lacking=frozenset())  # fmt: skip
+    return Member(
+        id,
+        40.0,
+        trusted=True,
+        picky=False,
+        lacking=frozenset(),
+        full=True,
+        link=b"",
+        covers=covers,
+        weight=weight,
+        smallest=0,
+        largest=9,
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 4)), min_size=1, max_size=8), st.data())

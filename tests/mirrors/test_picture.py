@@ -58,6 +58,42 @@ def live(table: Table, bell: Bell, clocks: Time) -> Live:
     return Live(table.load, bell, Rules(), table.history, monotonic=clocks.steady)
 
 
+async def test_how_far_the_feed_goes(live: Live, table: Table) -> None:
+    """
+    A mirror may be ahead of what this process had heard of the feed: it asks, once it has read the reports.
+    """
+    table.report(1)
+    row = table.rows[1]
+    table.rows[1] = replace(row, said=Report(Status.OK, epoch="history", synced_to=10))
+
+    await live.refresh()
+    assert chosen(live) is None
+
+    table.head = 10
+    await live.refresh()
+    assert 1 == chosen(live)
+
+
+async def test_a_report_while_the_feed_goes_on(table: Table, bell: Bell, clocks: Time) -> None:
+    """
+    What is committed between the two questions is in the feed before it is in a report, and counts.
+    """
+
+    async def load(only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
+        found = await table.load(only)
+        table.head += 1
+        return [
+            replace(one, said=Report(Status.OK, epoch="history", synced_to=10)) for one in found[0]
+        ], found[1]
+
+    table.report(1)
+    live = Live(load, bell, Rules(), table.history, monotonic=clocks.steady)
+
+    await live.refresh()
+
+    assert 1 == chosen(live)
+
+
 def chosen(live: Live) -> int | None:
     member = pick(live.picture, LEEK.raw, 1, 4, live.now(), lambda: 0.0)
     return member.id if member else None

@@ -11,7 +11,7 @@ import pytest
 
 from soup.core.digest import Digest
 from soup.mirrors.model import Fqdn, Mirror, Report, Status, Terms
-from soup.mirrors.policy import Picture, Rules, explain, holders, pick, picture
+from soup.mirrors.policy import FEW, Picture, Rules, choose, explain, holders, pick, picture
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HISTORY = "this-history"
@@ -51,6 +51,13 @@ def counted(seen: Picture, draws: int, **blob: Any) -> Counter[int | None]:
     asked = {"raw": LEEK.raw, "seq": 1, "size": 4, "now": 0.0, **blob}
     found = (pick(seen, dice=dice, **asked) for dice in [Random(7).random] for _ in range(draws))
     return Counter(member.id if member else None for member in found)
+
+
+def spread(seen: Picture, draws: int, most: int, **blob: Any) -> Counter[tuple[int, ...]]:
+    """How often each choice of several is made."""
+    asked = {"raw": LEEK.raw, "seq": 1, "size": 4, "now": 0.0, **blob}
+    dice = Random(7).random
+    return Counter(tuple(one.id for one in choose(seen, dice=dice, most=most, **asked)) for _ in range(draws))
 
 
 def chi_square(counts: Mapping[Any, int], expected: Mapping[Any, float]) -> float:
@@ -161,6 +168,9 @@ COVERAGE = [
     ({"epoch": HISTORY, "synced_to": 7}, 8, False),
     ({"epoch": "another", "synced_to": 7}, 1, False),
     ({"epoch": None, "synced_to": 7}, 1, False),
+    ({"epoch": HISTORY, "synced_to": HEAD}, HEAD, True),
+    ({"epoch": HISTORY, "synced_to": HEAD + 1}, 1, False),
+    ({"mode": "pull", "epoch": HISTORY, "synced_to": HEAD + 1}, 1, True),
     ({"mode": "pull", "epoch": HISTORY, "synced_to": 0}, 8, True),
 ]
 
@@ -169,6 +179,8 @@ COVERAGE = [
 def test_what_a_mirror_has_synced(said: dict[str, Any], seq: int, expected: bool) -> None:  # noqa: FBT001
     """
     A mirror that says how far it has synced gets no blob beyond; one that does not say has everything.
+
+    One that has synced more than there is has synced something else (D7).
     """
     assert {1 if expected else None} == chosen(drawn(mirror(**said)), seq=seq)
 
@@ -200,6 +212,85 @@ def test_a_client_that_shows_credentials() -> None:
     assert {None} == chosen(drawn(mirror(2, trusted=False)), trusted=True)
 
 
+def test_a_mirror_that_asks() -> None:
+    """
+    It is sent to another one that is full, never to itself, and to none that might ask in its turn (D8).
+    """
+    seen = drawn(mirror(1), mirror(2), mirror(3, mode="pull"), mirror(4, 0), mirror(5, trusted=False))
+
+    assert {2, 5} == chosen(seen, asker=1)
+    assert {2} == chosen(seen, asker=1, trusted=True)
+    assert {1, 2, 5} == chosen(seen, asker=3)
+    assert {None} == chosen(drawn(mirror(1), mirror(2, mode="pull")), asker=1)
+
+
+@pytest.mark.parametrize("mirrors", [3, FEW, 3 * FEW])
+def test_others_are_even(mirrors: int) -> None:
+    """
+    Whoever is chosen, each of the others is as likely to stand first behind it, and second.
+    """
+    counts = spread(drawn(*map(mirror, range(1, mirrors + 1))), 6000 * mirrors, 3)
+
+    for place in (1, 2):
+        pairs: Counter[tuple[int, int]] = Counter()
+        for names, count in counts.items():
+            pairs[names[0], names[place]] += count
+        assert mirrors * (mirrors - 1) == len(pairs)
+        wanted = 6000 / (mirrors - 1)
+        free = mirrors * (mirrors - 2)
+        assert chi_square(pairs, dict.fromkeys(pairs, wanted)) < free + 4 * (2 * free) ** 0.5  # four sigma
+
+
+@pytest.mark.parametrize("also", [{"silent": True}, {"lacking": frozenset([LEEK])}, {"trusted": False}])
+def test_others_are_even_beside_one_that_is_not_able(also: dict[str, Any]) -> None:
+    """
+    The neighbour of a mirror that may not be chosen does not get its share as well.
+    """
+    silent = also.pop("silent", False)
+    mirrors = [mirror(1), mirror(2), mirror(3, **also), mirror(4), mirror(5)]
+    seen = drawn(*mirrors, deadlines={one.id: 5.0 if silent and one.id == 3 else 40.0 for one in mirrors})
+
+    counts = spread(seen, 12_000, 2, now=6.0, trusted=True)
+
+    assert {(a, b) for a in (1, 2, 4, 5) for b in (1, 2, 4, 5) if a != b} == set(counts)
+    assert chi_square(counts, dict.fromkeys(counts, 1000.0)) < 31.26  # 11 degrees of freedom, 0.1 %
+
+
+@pytest.mark.row("S7")
+@pytest.mark.parametrize("mirrors", [3, 3 * FEW])
+def test_others_change_nothing_for_the_first(mirrors: int) -> None:
+    """
+    Who is chosen is chosen by the same throw, whether others are named or not.
+    """
+    seen = drawn(*(mirror(id, weight=1 + id % 2) for id in range(1, mirrors + 1)))
+    for seed in range(200):
+        alone = pick(seen, LEEK.raw, 1, 4, 0.0, Random(seed).random)
+
+        assert alone is choose(seen, LEEK.raw, 1, 4, 0.0, Random(seed).random, 3)[0]
+
+
+def test_no_others() -> None:
+    """
+    As many as there are: alone it is named alone, and an error that is a last resort beside none that is not.
+    """
+    assert Counter({(1,): 10}) == spread(drawn(mirror(1), mirror(2, 0), mirror(3, 3)), 10, 3)
+    assert {(2, 3), (3, 2)} == set(spread(drawn(mirror(1, 0), mirror(2, 3), mirror(3, 3)), 50, 3))
+    assert {()} == set(spread(drawn(), 1, 3))
+
+
+def test_one_in_thousands() -> None:
+    """
+    It is found although no throw of the dice falls on it, and so is the other.
+    """
+    thousands = [
+        mirror(id, lacking=frozenset() if id in {500, 700} else frozenset([LEEK])) for id in range(1000)
+    ]
+    seen = drawn(*thousands)
+
+    assert {500, 700} == chosen(seen)
+    assert {(500, 700), (700, 500)} <= set(spread(seen, 20, 3))
+
+
 REASONS = [
     (mirror(status=None), "it has never reported"),
     (mirror(doubt="wrong bytes"), "it is doubted: wrong bytes"),
@@ -207,6 +298,7 @@ REASONS = [
     (mirror(status=0), "it says it is offline"),
     (mirror(leaving=True), "it says it is leaving"),
     (mirror(epoch="another", synced_to=9), "it has nothing of this history of the feed yet"),
+    (mirror(epoch=HISTORY, synced_to=HEAD + 1), "it has nothing of this history of the feed yet"),
     (mirror(), None),
     (mirror(status=2), None),
     (mirror(status=3), None),

@@ -1,6 +1,5 @@
 """Mirrors asked from outside: who is doubted, for what, and who is not."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from soup import metrics
-from soup.db.lease import Held, LeaseLost
+from soup.db.lease import Held
 from tests.conftest import Cook, Kitchen, Time
 from tests.runner.odd import Odd, odd
 

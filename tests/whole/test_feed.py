@@ -84,7 +84,7 @@ def test_many_write_and_some_follow(busy: Server, pytestconfig: pytest.Config) -
             over.set()
         told = [reader.result() for reader in readers]
 
-    print(f"{writers} writers, {len(written)} blobs; changes told: {[len(seen) for seen in told]}")  # noqa: T201
+    print(f"{writers} writers, {len(written)} blobs; changes told: {[len(seen) for seen in told]}")
     assert len(written) > writers
     head = busy.client.get("/api/blob:changes?limit=1", headers=busy.admin).json()["head"]
     where: dict[int, str] = {}

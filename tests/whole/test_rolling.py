@@ -105,7 +105,7 @@ def test_one_after_the_other(cores) -> None:
     time.sleep(0.5)
     clients.end()
 
-    print(dict(clients.answers))  # noqa: T201 - what was measured
+    print(dict(clients.answers))
     assert [] == clients.failures
     wanted = {"redirect": 307, "direct": 200, "miss": 404, "upload": 201, "report": 200, "list": 200}
     assert set(wanted.items()) == set(clients.answers)
