@@ -31,7 +31,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql test-long lint rows lock bench-quick soak clean
+.PHONY: help run test test-postgresql test-long lint rows lock bench-quick bench-pick soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -73,6 +73,9 @@ lock: ## write the two lock files anew from pyproject.toml (the one target that 
 bench-quick: .venv/installed-dev ## redirects and misses a second, as a ratio to nginx
 	tests/setup-system nginx wrk
 	.venv/bin/python -m bench.quick
+
+bench-pick: .venv/installed-dev ## a pick among 10,000 mirrors, as a ratio to one among 10
+	.venv/bin/python -m bench.pick
 
 soak: .venv/installed-dev ## 200 uploads at once, 20 GiB in all, with an eye on memory
 	.venv/bin/python -m bench.soak

@@ -120,6 +120,14 @@ MIRRORS = Gauge(
     ["which"],
     multiprocess_mode="mostrecent",
 )
+MIRROR_BYTES = Counter(
+    "soup_mirror_delivered_bytes", "Bytes that mirrors have delivered, as they report it, by id", ["mirror"]
+)
+MIRROR_REQUESTS = Counter(
+    "soup_mirror_delivered_requests",
+    "Requests that mirrors have answered, as they report it, by id",
+    ["mirror"],
+)
 AUDITS = Counter(
     "soup_audits",
     "Mirrors asked from outside for a blob, by what came of it: passed, wrong (another answer), silent (none)"

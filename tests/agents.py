@@ -101,3 +101,17 @@ def agent(
         yield started
     finally:
         started.stop()
+
+
+def said(agent: Agent, *words: str) -> tuple[int, str]:
+    """Exit status and output of `soup-cdn-agent status`, as the person at the machine types it."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "SOUP_AGENT_CORE": "http://x",
+        "SOUP_AGENT_ID": "1",
+        "SOUP_AGENT_TOKEN": "x",
+        "SOUP_AGENT_LISTEN": f"127.0.0.1:{agent.port}",
+    }
+    command = [sys.executable, "-m", "soup_cdn_agent", "status", *words]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    return run.returncode, run.stdout + run.stderr

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +32,7 @@ class Mirror:
     known: dict[str, Any]
     folder: Path
     given: dict[str, Any]
-    agent: Agent = field(init=False)
+    running: Agent | None = None
 
     @property
     def id(self) -> int:
@@ -42,16 +42,22 @@ class Mirror:
     def url(self) -> str:
         return self.web.url
 
+    @property
+    def agent(self) -> Agent:
+        assert self.running, "its agent was not started"
+        return self.running
+
     def start(self, **settings: Any) -> None:
         """Start its agent, or start it again."""
-        self.agent = agents.start(
+        self.running = agents.start(
             self.folder, self.core.url, self.known, self.blobs, self.web.url, **self.given, **settings
         )
         until(self.agent.status, PATIENCE)
 
     def stop(self) -> None:
-        """End its agent, whichever it has now."""
-        self.agent.stop()
+        """End its agent, if it has one."""
+        if self.running:
+            self.running.stop()
 
     def file(self, digest: str) -> Path:
         """Where a blob is on its disk."""
@@ -68,7 +74,7 @@ class Mirror:
         return until(lambda: self._well(self.listed()), seconds)
 
     def _well(self, listed: dict[str, Any]) -> bool:
-        head = self.core.client.get("/api/blob:changes?limit=1", headers=self.core.admin).json()["head"]
+        head = self.core.client.get("/api/blob:list?limit=1", headers=self.core.admin).json()["head"]
         return bool(
             listed["why"] is None
             and listed["status"] == 1
@@ -134,9 +140,9 @@ class Fleet:
         given = {"ca_file": self.authority} if tls else {}
         mirror = Mirror(self.core, web, blobs, known, folder, given | {"access_log": web.log} | settings)
         self.mirrors.append(mirror)
+        self.stack.callback(mirror.stop)
         if start:
             mirror.start()
-            self.stack.callback(mirror.stop)
         return mirror
 
     def well(self, seconds: float = PATIENCE) -> None:

@@ -1,7 +1,8 @@
 """What a web server has delivered, by its access log.
 
 A line is of the combined format. nginx says in it how much of a body it sent, Apache how much it wanted to
-send; so soup's files for Apache have it add to the line what went out, and the smaller figure counts.
+send; so soup's files for Apache have it add to the line what went out, and the smaller figure counts. What
+the agent itself reads to see whether all is well is no delivery.
 """
 
 import os
@@ -16,7 +17,8 @@ MOST = 8 * 1024 * 1024  # bytes of logs that one call reads
 OLDER = 2  # rotated logs that are still looked at: a web server goes on writing to them for a while
 
 _DELIVERED = re.compile(
-    rb'^[^"\n]*"GET /[0-9a-f]{64}(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] ([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
+    rb'^[^"\n]*"GET /[0-9a-f]{64}(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
+    rb'(?![^\n]* "soup-cdn-agent[^ "\n]* probe")([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
     re.MULTILINE,
 )
 

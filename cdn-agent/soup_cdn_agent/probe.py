@@ -21,6 +21,7 @@ WHOLE = 4 << 20  # bytes up to which a blob is read whole; of a larger one, a ra
 RANGE = 256 << 10
 SECONDS = 5.0  # for an answer, all of it
 TRIES = 3
+LOOKS = f"{AGENT} probe"  # what it reads is no delivery: `accesslog` leaves it out
 
 
 class Probe:
@@ -42,7 +43,7 @@ class Probe:
             timeout=SECONDS,
             verify=verify,
             trust_env=False,
-            headers={"user-agent": AGENT, "accept-encoding": "identity"},
+            headers={"user-agent": LOOKS, "accept-encoding": "identity"},
             limits=httpx.Limits(
                 max_keepalive_connections=0
             ),  # a connection that lives says nothing of the next

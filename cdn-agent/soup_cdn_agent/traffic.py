@@ -35,11 +35,11 @@ class Traffic:
             await asyncio.sleep(SECONDS)
 
     async def _more(self) -> bool:
-        """Count a stretch; whether there was any."""
+        """Count a stretch of the logs; whether there was any."""
         place, requests, size = await self._threads.run(self._log.read, self._place)
         if place == self._place:
             return False
         totals = {"bytes": self.totals["bytes"] + size, "requests": self.totals["requests"] + requests}
         await self._threads.ledger(lambda: self._index.write(totals=totals, log=place))
         self.totals, self._place = totals, place
-        return requests > 0
+        return True

@@ -16,7 +16,7 @@ from soup.core.errors import BadBody, BadMirror, Denied, MirrorUnknown
 from soup.faces import body, report
 from soup.faces.auth import Doors, may
 from soup.faces.manners import Manners
-from soup.mirrors.model import PORTS, Fqdn, Mode, Report, Scheme, Terms
+from soup.mirrors.model import PORTS, Delivery, Fqdn, Mode, Report, Scheme, Terms
 from soup.mirrors.service import Mirrors, View
 
 Json = dict[str, Any]
@@ -96,8 +96,13 @@ def shown(view: View) -> Json:
         "disk": {"free": said.disk_free, "total": said.disk_total} if said.disk_total is not None else None,
         "boot_id": said.boot_id,
         "totals": said.totals or None,
+        "delivered": {**_shown(view.delivered.ever), "today": _shown(view.delivered.today)},
         "created_at": text(mirror.created_at),
     }
+
+
+def _shown(delivery: Delivery) -> Json:
+    return {"bytes": delivery.bytes, "requests": delivery.requests}
 
 
 @post("/api/cdn", guards=[may()], before_request=body.exactly(NewMirror))
@@ -134,11 +139,13 @@ async def every(
 
 @get("/api/cdn/{id:int}", guards=[may(Kind.READ, Kind.MIRROR)])
 async def one(request: Asked, id: FromPath[int], mirrors: NamedDependency[Mirrors]) -> Json:
-    """One mirror."""
+    """One mirror, and what it has delivered on each of the last 30 days."""
     token = request.state.token
     if token.kind is Kind.MIRROR and token.mirror_id != id:
         raise Denied("a mirror's token shows that mirror only")
-    return shown(await mirrors.one(_known(id)))
+    view = await mirrors.one(_known(id))
+    days = [{"day": day.isoformat(), **_shown(delivered)} for day, delivered in await mirrors.days(id)]
+    return {**shown(view), "days": days}
 
 
 @patch("/api/cdn/{id:int}")

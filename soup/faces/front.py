@@ -309,9 +309,8 @@ def _query(query: bytes, asker: Asked) -> Asked:
 
 def _duplicates(links: Sequence[bytes], digest: bytes) -> bytes:
     """Where else the blob is (RFC 6249)."""
-    return b", ".join(
-        b"<%s%s>; rel=duplicate; pri=%d" % (link, digest, place) for place, link in enumerate(links, 1)
-    )
+    named = [b"<%s%s>; rel=duplicate; pri=%d" % (link, digest, place) for place, link in enumerate(links, 1)]
+    return b", ".join(named)
 
 
 def _accelerated(headers: Headers, blob: Blob) -> Headers:

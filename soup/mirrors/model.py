@@ -137,6 +137,52 @@ class Mirror:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a mirror has delivered: bytes and requests."""
+
+    bytes: int = 0
+    requests: int = 0
+
+    def __add__(self, more: "Delivery") -> "Delivery":
+        return Delivery(self.bytes + more.bytes, self.requests + more.requests)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """In all, and today (UTC)."""
+
+    ever: Delivery = Delivery()
+    today: Delivery = Delivery()
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The totals of a mirror that have been counted, and of which boot; None where there were none yet."""
+
+    boot: str | None = None
+    bytes: int | None = None
+    requests: int | None = None
+
+    def grown(self, said: Report) -> "tuple[Delivery, Counted]":
+        """What has been delivered since, by what the mirror says now, and what has been counted then.
+
+        Totals grow within a boot and begin at 0 with the next. Less than before is no growth, and where one
+        of the two is less, the other is not believed either. What is not said stays as it was.
+        """
+        totals = said.totals
+        if said.boot_id is None or not totals.keys() & {"bytes", "requests"}:
+            return Delivery(), self
+        same = said.boot_id == self.boot
+        before = ((self.bytes or 0), (self.requests or 0)) if same else (0, 0)
+        now = totals.get("bytes", before[0]), totals.get("requests", before[1])
+        more = (now[0] - before[0], now[1] - before[1])
+        return Delivery(*more) if min(more) >= 0 else Delivery(), Counted(said.boot_id, *now)
+
+
+UNCOUNTED = Counted()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of asking a mirror from outside: `fault` is what is wrong with it, None where nothing is.
 

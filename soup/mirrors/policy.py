@@ -243,13 +243,12 @@ def choose(
     def fits(other: Member) -> bool:
         return other is not member and other.fits(raw, size, now, trusted, asker)
 
-    return [member, *_others(tier, among, member, fits, dice, most - 1)]
+    return [member, *_others(tier, among, fits, dice, most - 1)]
 
 
 def _others(
     tier: Tier,
     among: int,
-    chosen: Member,
     fits: Callable[[Member], bool],
     dice: Callable[[], float],
     most: int,
@@ -258,14 +257,14 @@ def _others(
         able = [member for member in tier.members[:among] if fits(member)]
         turn = int(dice() * len(able))
         return [*able[turn:], *able[:turn]][:most]
-    found = [chosen]
+    found: list[Member] = []
     for _ in range(DRAWS):
         member = tier.members[int(dice() * among)]
         if not any(member is one for one in found) and fits(member):
             found.append(member)
-            if len(found) > most:
+            if len(found) == most:
                 break
-    return found[1:]
+    return found
 
 
 def holders(

@@ -1,26 +1,59 @@
 """Session in, values out."""
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import case, delete, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.core.digest import Digest
 from soup.core.errors import MirrorExists, MirrorUnknown
 from soup.db.upsert import upsert
-from soup.mirrors.model import HEARTBEAT, Fqdn, Mirror, Report, Status, Terms
-from soup.mirrors.tables import MirrorRow, ReportRow
+from soup.mirrors.model import (
+    HEARTBEAT,
+    UNCOUNTED,
+    Counted,
+    Delivered,
+    Delivery,
+    Fqdn,
+    Mirror,
+    Report,
+    Status,
+    Terms,
+)
+from soup.mirrors.tables import DeliveryRow, MirrorRow, ReportRow
 
 mirror: Any = MirrorRow.__table__  # type: ignore[attr-defined]
 report: Any = ReportRow.__table__  # type: ignore[attr-defined]
+delivery: Any = DeliveryRow.__table__  # type: ignore[attr-defined]
 _said = (column for column in report.c if not column.name.startswith("counted_"))
 _both = select(mirror, *(column.label(f"said_{column.name}") for column in _said)).outerjoin(
     report, report.c.mirror_id == mirror.c.id
 )
+FULL = 1 << 62  # a day that holds so much takes no more
 _TERMS = ("scheme", "port", "mode", "weight", "trusted", "drained")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is written of a mirror when its report comes."""
+
+    status: Status = Status.OFFLINE
+    counted: Counted = UNCOUNTED
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a mirror says, the status and the count that follow from it, and when it was said."""
+
+    id: int
+    said: Report
+    status: Status
+    counted: Counted
+    at: datetime
 
 
 def _value(row: Any) -> Mirror:
@@ -120,31 +153,32 @@ async def remove(session: AsyncSession, id: int) -> None:
         raise MirrorUnknown(f"no mirror {id}")
 
 
-async def statuses(session: AsyncSession, ids: Iterable[int]) -> dict[int, Status]:
-    """Those of these ids that are mirrors, with the status each has now.
+async def before(session: AsyncSession, ids: Iterable[int]) -> dict[int, Before]:
+    """Those of these ids that are mirrors, with what is written of each.
 
     The rows stay locked until the transaction ends.
     """
-    wanted = (
-        select(mirror.c.id, report.c.status)
-        .outerjoin(report, report.c.mirror_id == mirror.c.id)
-        .where(mirror.c.id.in_(list(ids)))
-        .with_for_update(of=mirror)
-    )
-    return {row.id: Status(row.status or 0) for row in await session.execute(wanted)}
+    known = select(mirror.c.id).where(mirror.c.id.in_(list(ids))).order_by(mirror.c.id).with_for_update()
+    found = {id: Before() for id in (await session.execute(known)).scalars()}
+    # On its own: joined to the first it might be as it was before the lock was free.
+    written = select(report.c["mirror_id", "status", "counted_boot", "counted_bytes", "counted_requests"])
+    for id, status, *counted in await session.execute(written.where(report.c.mirror_id.in_(found))):
+        found[id] = Before(Status(status), Counted(*counted))
+    return found
 
 
-async def write(session: AsyncSession, reports: Sequence[tuple[int, Report, Status, datetime]]) -> None:
-    """What these mirrors say, the status each has then, and when it arrived.
+async def write(session: AsyncSession, heard: Iterable[Heard]) -> None:
+    """What these mirrors say.
 
     A heartbeat leaves the rest as it was.
     """
-    spoken = [_columns(id, said, status, at) for id, said, status, at in reports if said != HEARTBEAT]
-    beats = [
-        {"mirror_id": id, "status": status, "last_seen": at, "leaving": False}
-        for id, said, status, at in reports
-        if said == HEARTBEAT
-    ]
+    spoken, beats = list[dict[str, Any]](), list[dict[str, Any]]()
+    for one in heard:
+        row = {"mirror_id": one.id, "status": one.status, "last_seen": one.at}
+        if one.said == HEARTBEAT:
+            beats.append({**row, "leaving": False})
+        else:
+            spoken.append(row | _columns(one.said, one.counted))
     for rows, changed in ((spoken, list(spoken[0]) if spoken else []), (beats, ["status", "last_seen"])):
         if rows:
             insertion = upsert(session, report)
@@ -154,12 +188,9 @@ async def write(session: AsyncSession, reports: Sequence[tuple[int, Report, Stat
             )
 
 
-def _columns(id: int, said: Report, status: Status, at: datetime) -> dict[str, Any]:
+def _columns(said: Report, counted: Counted) -> dict[str, Any]:
     holds = {"smallest": said.smallest, "largest": said.largest}
     return {
-        "mirror_id": id,
-        "status": status,
-        "last_seen": at,
         "message": said.message,
         "leaving": said.leaving,
         "epoch": said.epoch,
@@ -171,7 +202,53 @@ def _columns(id: int, said: Report, status: Status, at: datetime) -> dict[str, A
         "disk_total": said.disk_total,
         "boot_id": said.boot_id,
         "totals": said.totals or None,
+        "counted_boot": counted.boot,
+        "counted_bytes": counted.bytes,
+        "counted_requests": counted.requests,
     }
+
+
+async def deliver(session: AsyncSession, delivered: Mapping[int, Delivery], day: date) -> None:
+    """Add what mirrors have delivered to their day. One that would be more than any number holds is full."""
+    if not delivered:
+        return
+    insertion = upsert(session, delivery)
+    added = {
+        name: case(
+            (delivery.c[name] < FULL, delivery.c[name] + insertion.excluded[name]), else_=delivery.c[name]
+        )
+        for name in ("bytes", "requests")
+    }
+    rows = [
+        {"mirror_id": id, "day": day, "bytes": more.bytes, "requests": more.requests}
+        for id, more in delivered.items()
+    ]
+    await session.execute(
+        insertion.on_conflict_do_update(index_elements=["mirror_id", "day"], set_=added), rows
+    )
+
+
+async def delivered(session: AsyncSession, day: date, id: int | None = None) -> dict[int, Delivered]:
+    """What mirrors, or one of them, have delivered in all, and on a day; those with nothing are left out."""
+    wanted = select(delivery.c.mirror_id).group_by(delivery.c.mirror_id)
+    for name in ("bytes", "requests"):
+        # As a number that no sum of days is too great for; exact up to 2^53 at least.
+        number = delivery.c[name] * literal_column("1.0")
+        today = case((delivery.c.day == day, number), else_=literal_column("0.0"))
+        wanted = wanted.add_columns(func.sum(number), func.sum(today))
+    if id is not None:
+        wanted = wanted.where(delivery.c.mirror_id == id)
+    return {
+        row[0]: Delivered(Delivery(int(row[1]), int(row[3])), Delivery(int(row[2]), int(row[4])))
+        for row in await session.execute(wanted)
+    }
+
+
+async def days(session: AsyncSession, id: int, since: date) -> list[tuple[date, Delivery]]:
+    """What a mirror has delivered on each day since one, in order; days with nothing are left out."""
+    wanted = select(delivery.c["day", "bytes", "requests"]).where(delivery.c.mirror_id == id)
+    rows = await session.execute(wanted.where(delivery.c.day >= since).order_by(delivery.c.day))
+    return [(row.day, Delivery(row.bytes, row.requests)) for row in rows]
 
 
 async def silence(session: AsyncSession, ids: Iterable[int], now: datetime, seconds: float) -> Sequence[int]:

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from random import Random
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup import metrics
 from soup.core.bell import Bell
@@ -19,13 +20,14 @@ from soup.db.lease import Held
 from soup.db.work import Database, Work
 from soup.mirrors import queries
 from soup.mirrors.doubt import Ruling, claims, rule
-from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status, Terms, Verdict
+from soup.mirrors.model import HEARTBEAT, Delivered, Delivery, Mirror, Report, Status, Terms, Verdict
 from soup.mirrors.picture import Live, Load
 from soup.mirrors.policy import Member, Rules, choose, holders
 
 log = structlog.get_logger(__name__)
 
 REPORTS = 1000  # in one transaction at most
+DAYS = 30  # of deliveries that are shown one by one
 
 Issue = Callable[[Work, int], Awaitable[str]]
 
@@ -37,6 +39,7 @@ class View:
     mirror: Mirror
     online: bool
     why: str | None
+    delivered: Delivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +126,29 @@ class Mirrors:
     async def every(self) -> list[View]:
         """All mirrors, in order of id."""
         await self._live.refresh()
-        return [self._view(mirror) for mirror in self._live.mirrors.values()]
+        async with self._database.reading() as session:
+            delivered = await queries.delivered(session, await self._today(session))
+        return [self._view(mirror, delivered) for mirror in self._live.mirrors.values()]
 
     async def one(self, id: int) -> View:
         """Raises MirrorUnknown."""
         await self._live.refresh([id])
         async with self._database.reading() as session:
-            return self._view(await queries.one(session, id))
+            delivered = await queries.delivered(session, await self._today(session), id)
+            return self._view(await queries.one(session, id), delivered)
 
-    def _view(self, mirror: Mirror) -> View:
-        return View(mirror, self._live.online(mirror.id), self._live.explain(mirror.id))
+    def _view(self, mirror: Mirror, delivered: Mapping[int, Delivered]) -> View:
+        id = mirror.id
+        return View(mirror, self._live.online(id), self._live.explain(id), delivered.get(id, Delivered()))
+
+    async def days(self, id: int) -> list[tuple[date, Delivery]]:
+        """What a mirror has delivered on each of the last days, as far as it has delivered anything."""
+        async with self._database.reading() as session:
+            since = await self._today(session) - timedelta(days=DAYS - 1)
+            return await queries.days(session, id, since)
+
+    async def _today(self, session: AsyncSession) -> date:
+        return (await self._database.now(session)).astimezone(UTC).date()
 
     async def change(self, id: int, change: Callable[[Terms], Terms]) -> View:
         """Give a mirror other terms. Raises MirrorUnknown, MirrorExists."""
@@ -190,21 +206,29 @@ class Mirrors:
 
     async def _write_once(self, heard: Sequence[_Heard]) -> Sequence[bool]:
         """One transaction for all that came together."""
-        latest: dict[int, tuple[Report, Status, datetime]] = {}
+        latest: dict[int, queries.Heard] = {}
+        delivered: dict[int, Delivery] = {}
         async with self._database.begin() as work:
-            statuses = await queries.statuses(work.session, {one.id for one in heard})
+            known = await queries.before(work.session, {one.id for one in heard})
             now, loop = await self._database.now(work.session), asyncio.get_running_loop().time()
             for one in heard:
-                if one.id not in statuses:
+                if one.id not in known:
                     continue
-                said, status = one.report, one.report.status
+                said, before = one.report, known[one.id]
                 if said == HEARTBEAT and one.id in latest:
-                    said = latest[one.id][0]
-                if status is None:
-                    status = statuses[one.id] or Status.OK
-                statuses[one.id] = status
-                latest[one.id] = (said, status, now - timedelta(seconds=loop - one.at))
-            await queries.write(work.session, [(id, *row) for id, row in latest.items()])
+                    said = latest[one.id].said
+                status = before.status or Status.OK if one.report.status is None else one.report.status
+                more, counted = before.counted.grown(said)
+                if more != Delivery():
+                    delivered[one.id] = delivered.get(one.id, Delivery()) + more
+                known[one.id] = queries.Before(status, counted)
+                at = now - timedelta(seconds=loop - one.at)
+                latest[one.id] = queries.Heard(one.id, said, status, counted, at)
+            await queries.write(work.session, latest.values())
+            await queries.deliver(work.session, delivered, now.astimezone(UTC).date())
+        for id, more in delivered.items():
+            metrics.MIRROR_BYTES.labels(id).inc(more.bytes)
+            metrics.MIRROR_REQUESTS.labels(id).inc(more.requests)
         await self._spread(latest)
         return [one.id in latest for one in heard]
 

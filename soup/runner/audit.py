@@ -27,7 +27,7 @@ from soup.core.digest import Digest
 from soup.core.errors import BlobUnknown, MirrorSilent, SoupError
 from soup.core.span import Span
 from soup.db.lease import Held
-from soup.mirrors.doubt import claims
+from soup.mirrors.doubt import RENEWED, claims
 from soup.mirrors.model import Mirror, Verdict
 from soup.mirrors.policy import Member
 from soup.mirrors.service import Mirrors
@@ -81,6 +81,7 @@ class Audit:
         self._disk, self._outside, self._dice = disk, outside, dice
         self._on, self._seconds, self._share = on, seconds, SHARE * interval
         self._asked: dict[int, float] = {}
+        self._told: dict[int, float] = {}
         self._sound: dict[Digest, float] = {}
         self.under_way = Aside()
 
@@ -127,24 +128,36 @@ class Audit:
                 return
             result = "passed" if verdict.fault is None else "silent" if verdict.silent else "wrong"
             metrics.AUDITS.labels(result).inc()
-            await self._mirrors.judge(held, verdict)
+            if verdict.fault is not None or self._news(mirror):
+                await self._mirrors.judge(held, verdict)
         except SoupError as error:
             log.warning("mirror.not_audited", id=mirror.id, reason=str(error))
 
+    def _news(self, mirror: Mirror) -> bool:
+        """Whether it is to be written down that it has passed: not each time, for that is what most do."""
+        last, now = self._told.get(mirror.id), _now()
+        if (
+            mirror.audited_at
+            and mirror.doubt_reason is None
+            and last
+            and now - last < RENEWED.total_seconds()
+        ):
+            return False
+        self._told[mirror.id] = now
+        return True
+
     async def _question(self, mirror: Mirror, member: Member, sample: list[Facts]) -> _Question | None:
         largest = WHOLE if mirror.terms.mode == "pull" else member.largest
-        claimed = [
-            facts
-            for facts in sample
-            if facts.size <= largest and claims(member, facts.digest.raw, facts.seq, facts.size)
-        ]
-        facts = (
-            self._dice.choice(claimed)
-            if claimed
-            else await self._samples.early(member.covers, member.smallest, largest)
-        )
-        if facts is None or not claims(member, facts.digest.raw, facts.seq, facts.size):
+        turn = self._dice.randrange(len(sample)) if sample else 0
+        for facts in sample[turn:] + sample[:turn]:
+            if facts.size <= largest and claims(member, facts.digest.raw, facts.seq, facts.size):
+                return self._about(facts)
+        early = await self._samples.early(member.covers, member.smallest, largest)
+        if early is None or not claims(member, early.digest.raw, early.seq, early.size):
             return None
+        return self._about(early)
+
+    def _about(self, facts: Facts) -> _Question:
         if facts.size <= WHOLE:
             return _Question(facts, None)
         first = self._dice.randrange(facts.size - PART + 1)
@@ -176,7 +189,7 @@ class Audit:
         if fault is not None:
             return fault
         if span is None:
-            return None if await self._named(answer.body, facts.digest) else f"wrong bytes of {question.name}"
+            return None if Digest.of(answer.body) == facts.digest else f"wrong bytes of {question.name}"
         if answer.status == 200:  # noqa: PLR2004 - it knows no ranges: its first bytes are as good
             span = Span(0, PART - 1)
         ours = b"".join([piece async for piece in self._store.open(facts.digest, span)])
@@ -194,9 +207,6 @@ class Audit:
             if mirror.doubt_reason is not None:
                 raise
         return await self._outside.ask(url, question.span, most)
-
-    async def _named(self, data: bytes, digest: Digest) -> bool:
-        return await self._disk.run(lambda: Digest.of(data) == digest)
 
     async def _prove(self, blob: Blob) -> None:
         """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from soup_cdn_agent.accesslog import MOST, PIECE, AccessLog, Place
+from soup_cdn_agent.core import AGENT
+from soup_cdn_agent.probe import LOOKS
 
 from tests.folders import handles
 
@@ -60,6 +62,7 @@ COUNTED = {
     "in common format": (f'192.0.2.7 - - [21/Nov/2026:12:00:00 +0000] "GET /{D} HTTP/1.1" 200 100\n', 100),
     "by a client with a strange name": (line().replace("curl/7.88.1", 'a\\" 7'), 100),
     "by another one": (line(more=" 42").replace("curl/7.88.1", r"\x22 \"7\" 9"), 42),
+    "by another mirror's agent": (line().replace("curl/7.88.1", AGENT), 100),
     "with a host before it": ("mirror.example:443 " + line(), 100),
 }
 NOT_COUNTED = {
@@ -75,6 +78,7 @@ NOT_COUNTED = {
     "in a folder": line(f"/{D[:3]}/{D}"),
     "no figure": line(told="-"),
     "in a referrer": line("/").replace('"-"', f'"GET /{D} HTTP/1.1" 200 100'),
+    "the agent's own look": line(more=" 420").replace("curl/7.88.1", LOOKS),
     "an empty line": "\n",
     "no line of a log": "leek\n",
     "zeros": "\0" * 5000 + "\n",
@@ -106,8 +110,10 @@ def test_a_log_that_is_there(tmp_path: Path) -> None:
     """
     The first look begins at the end of it, however long it is.
     """
-    (tmp_path / "access.log").write_text(line() * 1000)
     log = Log(tmp_path / "access.log")
+    log.write(line() * 1000)
+    log.place = Place()
+    assert (0, 0) == log.read()
     log.write(line(told=3))
 
     assert (1, 3) == log.read()

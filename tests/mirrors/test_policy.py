@@ -231,6 +231,7 @@ def test_others_are_even(mirrors: int) -> None:
     """
     counts = spread(drawn(*map(mirror, range(1, mirrors + 1))), 6000 * mirrors, 3)
 
+    assert {3} == {len(set(names)) for names in counts}
     for place in (1, 2):
         pairs: Counter[tuple[int, int]] = Counter()
         for names, count in counts.items():

@@ -1,5 +1,7 @@
 """Parts of a blob and conditions: one contract, kept by nginx and Apache with the files soup ships."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.conftest import Servers
@@ -102,6 +104,16 @@ def test_conditions(mirror: WebServer, method: str, what: str) -> None:
         assert (b"" if method == "HEAD" else sent[status]) == answer.body
         assert ([FOREVER], [TAG]) == (answer.all("cache-control"), answer.all("etag"))
         assert ["nosniff"] == answer.all("x-content-type-options")
+
+
+def test_a_tag_of_its_own(mirrors: dict[str, WebServer], blobs: Path) -> None:
+    """
+    Of time and size, as nginx would make one: it is no tag of the blob, and nothing is known by it.
+    """
+    status = (blobs / D[:3] / D).stat()
+    own = f'"{int(status.st_mtime):x}-{status.st_size:x}"'
+
+    assert 200 == ask(mirrors["nginx"], f"/{D}", If_None_Match=own).status
 
 
 def test_only_this_one(mirrors: dict[str, WebServer]) -> None:
