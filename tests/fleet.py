@@ -3,9 +3,11 @@
 import hashlib
 import ssl
 import subprocess
+import tempfile
 import time
 from collections import Counter
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ import httpx
 
 from tests import agents
 from tests.agents import Agent
-from tests.conftest import Server, program
+from tests.conftest import Server, Servers, program
 from tests.mirror_servers import Certificate, WebServer, apache_mirror, certificate, nginx_mirror
 from tests.wire import until
 
@@ -164,26 +166,40 @@ class Fleet:
         command = ["curl", "-sL", "--max-time", "30", "--cacert", self.authority, *words]
         began = time.monotonic()
         run = subprocess.run([*command, f"{self.core.url}/{digest}"], capture_output=True, check=False)
-        return Got(run.returncode, run.stdout, time.monotonic() - began)
+        return Got(run.returncode, run.stdout, time.monotonic() - began, run.stderr.decode())
 
     def aria2c(self, digest: str, *words: str) -> "Got":
         """What aria2c gets, which knows the other mirrors."""
-        folder = self.folder / f"aria-{time.monotonic_ns()}"
         words = ("-q", "--no-conf", "--max-tries=5", "--retry-wait=1", "--timeout=10", "-s4", "-k1M", *words)
-        command = [program("aria2c"), *words, f"--ca-certificate={self.authority}", "-d", folder, "-o", "got"]
         began = time.monotonic()
-        run = subprocess.run([*command, f"{self.core.url}/{digest}"], capture_output=True, check=False)
-        file = folder / "got"
-        return Got(run.returncode, file.read_bytes() if file.exists() else b"", time.monotonic() - began)
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            command = [program("aria2c"), *words, f"--ca-certificate={self.authority}", "-d", folder]
+            url = f"{self.core.url}/{digest}"
+            run = subprocess.run([*command, "-o", "got", url], capture_output=True, check=False)
+            file = Path(folder) / "got"
+            data = file.read_bytes() if file.exists() else b""
+        return Got(run.returncode, data, time.monotonic() - began, run.stdout.decode())
+
+
+@contextmanager
+def fleet_of(folder: Path, data: Path | None = None, **settings: Any) -> Iterator[Fleet]:
+    """A fleet without a mirror yet, whose core trusts the private authority and logs JSON."""
+    servers = Servers(folder)
+    with servers.stack:
+        authority = certificate(folder / "tls").authority
+        core = servers(data, cdn__ca_file=authority, log__format="json", **settings)
+        with Fleet(core, folder) as fleet:
+            yield fleet
 
 
 @dataclass(frozen=True)
 class Got:
-    """What a client got: its exit status, and the bytes."""
+    """What a client got: its exit status, and the bytes; and what it said about that."""
 
     code: int
     data: bytes
     seconds: float
+    said: str = ""
 
     @property
     def digest(self) -> str:

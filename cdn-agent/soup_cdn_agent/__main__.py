@@ -81,6 +81,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
         "blobs": f"{metrics['blobs'] - metrics['blobs_wanted']} of {metrics['blobs']}",
         "delivered": f"{_size(metrics['delivered_bytes_total'])}"
         f" in {metrics['delivered_requests_total']} requests",
+        "access log": status["access_log"],
         "disk": None
         if metrics["disk_total_bytes"] is None
         else f"{_size(metrics['disk_free_bytes'])} free of {_size(metrics['disk_total_bytes'])}",

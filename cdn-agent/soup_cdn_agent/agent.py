@@ -130,6 +130,7 @@ class Agent:
             "status": int(status),
             "message": message,
             "refused": known.refused,
+            "access_log": self.traffic.fault,
             "lacking": len(known.claim.lacking),
             "metrics": {
                 "status": int(status),

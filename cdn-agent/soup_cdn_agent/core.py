@@ -228,10 +228,12 @@ def _judge(answer: httpx.Response) -> None:
     if answer.is_success:
         return
     try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = answer.reason_phrase
-    reason = f"{answer.url.host} answered {answer.status_code}: {detail}"
+        problem = dict(answer.json())
+    except (ValueError, TypeError):
+        problem = {}
+    reason = f"{answer.url.host} answered {answer.status_code}: {problem.get('detail', answer.reason_phrase)}"
+    if problem.get("type") == "urn:soup:error:blob-missing":
+        raise Refused(reason, answer.status_code)  # it cannot give this one; all else is well
     if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_redirect:
         after = answer.headers.get("retry-after", "")
         raise CoreDown(reason, float(after) if after.isdigit() else 0.0)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Refused, Stretch
+from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Page, Refused, Stretch
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index, Wanted
 from soup_cdn_agent.known import Known, Threads
@@ -36,6 +36,9 @@ class Feed:
     ) -> None:
         self._core, self._index, self._folder = core, index, folder
         self._threads, self._known, self._holds = threads, known, holds
+        self._round = 0  # how often the list was read
+        self._first: Page | None = None  # of the list that is being read
+        self._after: str | None = None
 
     def open(self) -> None:
         """Take up what was written down. Other limits than then: the whole list has to be read."""
@@ -44,6 +47,7 @@ class Feed:
         same = index.note("holds") == limits
         known.epoch, known.cursor = index.note("epoch") or "", index.note("cursor") or 0
         known.merging = not same or not known.epoch or bool(index.note("merging"))
+        self._round = int(index.note("round") or 0)
         index.write(holds=limits, merging=known.merging)
 
     def heard(self, epoch: str, head: int) -> None:
@@ -104,26 +108,26 @@ class Feed:
         self._index.write(cursor=stretch.next)
         return removed
 
-    @property
-    def _round(self) -> int:
-        return int(self._index.note("round") or 0)
-
     async def _merge(self) -> None:
-        """Read the list of all blobs. What it does not name should not be here."""
+        """Read the list of all blobs. What it does not name should not be here.
+
+        A core that goes away in the middle is asked for the next page when it is back.
+        """
         known, ledger = self._known, self._threads.ledger
-        round = await ledger(self._begin_round)
-        after, first = None, None
-        log.info("list.read", round=round)
-        while True:
-            page = await self._core.page(after)
-            first = first or page
-            if page.epoch != first.epoch:
-                raise CoreDown("the feed was renewed while the list was read")
-            await ledger(self._index.expect, [blob for blob in page.present if blob in self._holds], round)
+        if self._first is None:
+            self._after, self._round = None, await ledger(self._begin_round)
+            log.info("list.read", round=self._round)
+        while self._first is None or self._after is not None:
+            page = await self._core.page(self._after)
+            self._first = first = self._first or page
+            if page.epoch != first.epoch or page.head < first.head:
+                self._first = None
+                raise CoreDown("its feed is another than when the list was begun")
+            blobs = [blob for blob in page.present if blob in self._holds]
+            await ledger(self._index.expect, blobs, self._round)
             known.fetch.ring()
-            after = page.next
-            if after is None:
-                break
+            self._after = page.next
+        first, round, self._first = self._first, self._round, None
         while outdated := await ledger(self._index.outdated, round, SOME):
             await ledger(self._index.forget, outdated)
         await ledger(lambda: self._index.write(epoch=first.epoch, cursor=first.head, merging=False))

@@ -25,6 +25,7 @@ HEAVY = 8 << 20  # bytes of one
 BATCH = 1 << 20  # bytes written at a time
 THREADS = 8
 PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
+RESTING = 10_000  # blobs that rest at most: where there are more, it is not the blobs' fault, and all rest
 REST = 10.0, 600.0  # seconds until a blob that could not be fetched is tried again: first, and at most
 
 
@@ -164,6 +165,9 @@ class Fetch:
             tries = self._resting.get(digest, (0, 0.0))[0] + 1
             pause = min(REST[1], REST[0] * 2 ** min(tries - 1, 10))
             self._resting[digest] = tries, _now() + pause * random.uniform(0.5, 1)  # noqa: S311 - many agents at once
+        if len(self._resting) > RESTING:
+            self._resting.clear()
+            self._paused_until = _now() + REST[1]
         self._count()
 
     def _count(self) -> None:

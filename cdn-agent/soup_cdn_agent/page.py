@@ -81,7 +81,10 @@ class Page:
             def server_bind(self) -> None:
                 TCPServer.server_bind(self)  # the one of HTTPServer asks DNS for a name nobody needs
 
-        self._server = Server((host.strip("[]"), int(port)), Asked)
+        try:
+            self._server = Server((host.strip("[]"), int(port)), Asked)
+        except OSError as error:
+            raise OSError(f"cannot listen on {listen}: {error.strerror}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
 
     def start(self) -> None:

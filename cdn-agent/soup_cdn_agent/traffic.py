@@ -26,6 +26,7 @@ class Traffic:
         self.boot_id: str = index.note("boot_id")
         self.totals: dict[str, int] = index.note("totals") or {"bytes": 0, "requests": 0}
         self._place = index.note("log") or {}
+        self.fault: str | None = None  # why a log cannot be read
 
     async def run(self) -> None:
         """Count on, for ever."""
@@ -37,6 +38,10 @@ class Traffic:
     async def _more(self) -> bool:
         """Count a stretch of the logs; whether there was any."""
         place, requests, size = await self._threads.run(self._log.read, self._place)
+        fault = "; ".join(f"{path} {fault}" for path, fault in self._log.faults.items()) or None
+        if fault and fault != self.fault:
+            log.warning("access_log.unread", reason=fault)
+        self.fault = fault
         if place == self._place:
             return False
         totals = {"bytes": self.totals["bytes"] + size, "requests": self.totals["requests"] + requests}

@@ -39,11 +39,12 @@ from soup.stores.disk import Disk
 log = structlog.get_logger(__name__)
 
 PARALLEL = 256  # mirrors that are asked at once: those that hang must not hold up the others
-RATE = 80.0  # mirrors asked in a second: a thousand in 14 s, and the worker that asks has other work to do
-SHARE = 0.9  # of the interval that a run may take: one that is late would be in the way of the next
+RATE = 100.0  # mirrors asked in a second of a run: a thousand in 14 s, and leave time for requests
+SHARE = 0.75  # of the interval that a run may take: one that is late would be in the way of the next
 SAMPLE = 64  # blobs drawn for all mirrors of a run
 WHOLE = 256 * 1024  # bytes up to which a blob is read whole
 PART = 64 * 1024  # bytes that are read of a larger one
+NEVER = float("-inf")
 TRUSTED = 600.0  # seconds for which our own copy is not read again
 
 
@@ -112,7 +113,7 @@ class Audit:
 
     def _due(self) -> list[tuple[Mirror, Member]]:
         standing = {mirror.id: (mirror, member) for mirror, member in self._mirrors.standing()}
-        asked = self._asked = {id: self._asked.get(id, 0.0) for id in standing}
+        asked = self._asked = {id: self._asked.get(id, NEVER) for id in standing}
         before = _now() - self._seconds
         turn = [id for id in standing if asked[id] <= before and id not in self.under_way]
         return [standing[id] for id in sorted(turn, key=asked.__getitem__)]

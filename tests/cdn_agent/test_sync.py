@@ -176,8 +176,12 @@ def test_a_large_blob_goes_on_where_it_stopped(core: Server, fleet: Fleet) -> No
     """
     An agent that is killed in the middle of a download has it half done: the next asks for the rest only.
     """
+    mirror = fleet.mirror()
+    mirror.well()  # with whatever else there is
+    mirror.stop()
+    mirror.given["bandwidth"] = "2MiB"
     digest = core.keep(os.urandom(8 << 20))
-    mirror = fleet.mirror(bandwidth="2MiB")
+    mirror.start()
     part = mirror.blobs / ".soup-cdn" / "incoming" / f"{digest}.part"
     until(lambda: part.exists() and part.stat().st_size >= 3 << 20)
     mirror.agent.stop(signal.SIGKILL)

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 from tests.conftest import sha256
@@ -15,13 +15,15 @@ class Odd:
     """Serves what is in `blobs`, in its `way`, on a port of loopback. `asked` has the requests, as they came.
 
     well, hang, close (no answer), 404, 500, page (200 with a web page), short, long, wrong (bytes), another (blob's bytes),
-    elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway (hangs in the middle).
+    elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway (hangs in the
+    middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it answers.
     """
 
     def __init__(self) -> None:
         self.way, self.port = "well", free_port()
         self.blobs: dict[str, bytes] = {}
         self.asked: list[bytes] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -35,7 +37,8 @@ class Odd:
         return sha256(data)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         """Nobody listens any more."""
@@ -51,20 +54,28 @@ class Odd:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await reader.readuntil(b"\r\n\r\n")
             self.asked.append(request)
+            if self.meanwhile is not None:
+                await self.meanwhile()
             await self._answer(request, reader, writer)
         self._open.discard(writer)
         writer.close()
 
-    async def _answer(self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(
+        self, request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         path = request.split()[1].decode().lstrip("/")
         data = self.blobs.get(path.partition("?")[0])
         way = self.way if data is not None else "404"
+        if way == "once":
+            self.way, way = "well", "close"
         if way == "close":
             return
         if way == "hang":
             await reader.read()
             return
-        if way in {"404", "500"}:
+        if way == "not HTTP":
+            writer.write(b"220 soup.example ESMTP\r\n")
+        elif way in {"404", "500"}:
             writer.write(head(int(way), 0))
         elif way == "page":
             writer.write(head(200, len(PAGE)) + PAGE)
@@ -76,7 +87,12 @@ class Odd:
         await writer.drain()
 
     async def _send(
-        self, request: bytes, data: bytes, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self,
+        request: bytes,
+        data: bytes,
+        way: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
     ) -> None:
         if way == "another":
             data = hashlib.sha256(data).digest() * (len(data) // 32 + 1)
