@@ -31,7 +31,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql test-long lint rows lock bench-quick bench-pick soak clean
+.PHONY: help run test test-postgresql test-long lint rows lock bench-quick bench-pick bench-fleet bench-reports soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -76,6 +76,14 @@ bench-quick: .venv/installed-dev ## redirects and misses a second, as a ratio to
 
 bench-pick: .venv/installed-dev ## a pick among 10,000 mirrors, as a ratio to one among 10
 	.venv/bin/python -m bench.pick
+
+bench-fleet: .venv/installed-dev ## an agent beside rsync, and its memory with 100,000 blobs and with one of 5 GiB
+	tests/setup-system nginx rsync
+	.venv/bin/python -m bench.fleet
+
+bench-reports: .venv/installed-dev ## 1,000 reports a second on PostgreSQL, beside redirects, on one core
+	tests/setup-system wrk postgres
+	.venv/bin/python -m bench.reports
 
 soak: .venv/installed-dev ## 200 uploads at once, 20 GiB in all, with an eye on memory
 	.venv/bin/python -m bench.soak

@@ -223,7 +223,8 @@ def _rows(handle: sqlite3.Connection, digests: Sequence[bytes], size: int) -> No
     (store,) = handle.execute("select id from store").fetchone()
     moment = "2026-01-01 00:00:00.000000"
     handle.executemany(
-        "insert into blob (id, digest, size, state, seq, created_at, touched_at) values (?, ?, ?, 1, ?, ?, ?)",
+        "insert into blob (id, digest, size, state, seq, created_at, touched_at)"
+        " values (?, ?, ?, 1, ?, ?, ?)",
         ((place, raw, size, place, moment, moment) for place, raw in enumerate(digests, 1)),
     )
     handle.executemany(

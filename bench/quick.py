@@ -78,7 +78,7 @@ def _build() -> str:
 
 def _run(folder: Path, blobs: int, rounds: int, seconds: int) -> None:
     known, unknown = _database(folder, blobs)
-    hits, misses = _load(folder / "hits", known), _load(folder / "misses", unknown)
+    hits, misses = load(folder / "hits", known), load(folder / "misses", unknown)
     with _nginx(folder) as nginx, _soup(folder) as soup:
         _mirrors(soup, folder)
         targets = {
@@ -127,7 +127,8 @@ def _database(folder: Path, blobs: int) -> tuple[list[str], list[str]]:
     return known, [os.urandom(32).hex() for _ in range(ASKED)]
 
 
-def _load(script: Path, digests: list[str]) -> Path:
+def load(script: Path, digests: list[str]) -> Path:
+    """A load for wrk that asks for these in turn."""
     file = script.with_suffix(".txt")
     file.write_text("\n".join(digests))
     script.with_suffix(".lua").write_text(LOAD.format(file=file))

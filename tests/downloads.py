@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Self
 
-from tests.fleet import Fleet
+from tests.fleet import Fleet, Mirror
+from tests.wire import until
+
+PAUSE = 0.05  # seconds between two downloads of a client: other tests want the cores too
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Downloads:
                 got = self.fleet.aria2c(digest)
             right, source = got.digest == digest, got.said.removesuffix(f"/{digest}")
             self.done.append(Download(client, began, time.monotonic(), got.code, right, source))
+            self.over.wait(PAUSE)
 
     def wait(self, more: int, seconds: float = 60) -> None:
         """Until each kind of client has finished so many downloads more."""
@@ -70,6 +74,16 @@ class Downloads:
         while any(self._count(client) - before[client] < wanted[client] for client in before):
             assert time.monotonic() < end, "clients got nothing more"
             time.sleep(0.05)
+
+    def reach(self, mirror: Mirror, seconds: float = 60) -> None:
+        """Until a curl that begins now was sent to this mirror, and got its blob."""
+        began = time.monotonic()
+        until(
+            lambda: any(
+                one.source == mirror.url and one.right and one.began > began for one in list(self.done)
+            ),
+            seconds,
+        )
 
     def _count(self, client: str) -> int:
         return sum(one.client == client for one in list(self.done))

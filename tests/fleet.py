@@ -103,8 +103,9 @@ class Fleet:
         """The private authority that signs for mirrors with https."""
         return self.certificate.authority
 
-    @property
+    @cached_property
     def certificate(self) -> Certificate:
+        """For every mirror with https."""
         return certificate(self.folder / "tls")
 
     def get(self, url: str, **headers: str) -> httpx.Response:

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from soup import metrics
 from soup.blobs import queries
 from soup.blobs.model import Copy, Facts
+from soup.core.blob import State
 from soup.core.digest import Digest
 from soup.core.errors import StoreDown
 from soup.db.lease import Held
@@ -108,6 +109,10 @@ class Damage:
         store = await self.store_id()
         async with self._database.begin() as work:
             await held.check(work.session)
+            digest = copy.blob.digest
+            known = await queries.states(work.session, [digest])
+            if known.get(digest) != (copy.row, State.PRESENT):
+                return False
             if await queries.copy(work.session, copy.row, store) != copy:
                 return False
             await self._store.put(copy.blob, source)

@@ -14,9 +14,9 @@ PAGE = b"<!DOCTYPE html><title>It works!</title>"
 class Odd:
     """Serves what is in `blobs`, in its `way`, on a port of loopback. `asked` has the requests, as they came.
 
-    well, hang, close (no answer), 404, 500, page (200 with a web page), short, long, wrong (bytes), another (blob's bytes),
-    elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway (hangs in the
-    middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it answers.
+    well, hang, close (no answer), 404, 500, page (200 with a web page), short, long, wrong (bytes), another
+    (blob's bytes), elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway
+    (hangs in the middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it answers.
     """
 
     def __init__(self) -> None:

@@ -216,7 +216,8 @@ async def test_a_second_try(audited: Audited) -> None:
 
 async def test_who_is_not_asked(audited: Audited, clocks: Time) -> None:
     """
-    Nobody asks mirrors that would not be chosen for a reason of their own; as soon as they might be, they are.
+    Nobody asks mirrors that would not be chosen for a reason of their own; as soon as they might be, they
+    are.
     """
     await audited.add(LEEK)
     mirror, kitchen = audited.mirror, audited.kitchen
@@ -309,7 +310,8 @@ async def test_a_mirror_that_pulls(audited: Audited) -> None:
 @pytest.mark.parametrize("change", ["deleted", "blocked", "lacking", "drained", "moved"])
 async def test_what_changes_meanwhile(audited: Audited, change: str) -> None:
     """
-    A wrong answer is none where the blob is gone by then, or the mirror has said that it lacks it, or is drained or moved.
+    A wrong answer is none where the blob is gone by then, or the mirror has said that it lacks it, or is
+    drained or moved.
     """
     await audited.add(LEEK)
     kitchen, mirror, blob, before = (
@@ -377,7 +379,7 @@ async def test_our_own_damage(audited: Audited, fault: str) -> None:
         return str(facts.json()["placements"][0]["state"])
 
     async with asyncio.timeout(10):
-        while "damaged" != await standing():
+        while "damaged" != await standing():  # noqa: ASYNC110 - nobody sets an event here
             await asyncio.sleep(0.02)
 
 
@@ -429,7 +431,7 @@ async def test_one_that_hangs_among_others(audited: Audited, web: Odd) -> None:
         web.way = "hang"
         run = asyncio.create_task(audited.run())
         async with asyncio.timeout(2):
-            while not (await audited.kitchen.listed())["localhost"]["audited_at"]:
+            while not (await audited.kitchen.listed())["localhost"]["audited_at"]:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.02)
         assert not run.done()
         assert (await audited.kitchen.listed())[slow["fqdn"]]["audited_at"] is None

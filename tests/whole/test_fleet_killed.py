@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import Server, sha256
+from tests.conftest import sha256
 from tests.downloads import Downloads
 from tests.fleet import Fleet, Mirror, fleet_of
 from tests.wire import until
@@ -45,6 +45,22 @@ def passed_over(mirror: Mirror) -> bool:
     return mirror.listed()["why"] is not None
 
 
+def judge(clients: Downloads, mirror: Mirror, lost: float, out: float, back: float) -> str:
+    """Nobody has wrong bytes; aria2c never fails; curl only at this mirror, from when it was lost to when it
+    was out, and then nobody asks it any more until it is back. What happened in words.
+    """
+    failed, heard = clients.failed("curl"), lost + out + SLACK
+    assert [] == clients.wrong
+    assert [] == clients.failed("aria2c")
+    assert {mirror.url} >= {one.source for one in failed}
+    assert all(one.ended > lost and one.began < heard for one in failed), failed
+    assert mirror.url not in clients.sources(heard, back)
+    return (
+        f"out after {out:.1f} s; {len(clients.of('curl'))} curls, {len(failed)} failed,"
+        f" {len(clients.of('aria2c'))} aria2cs, none failed"
+    )
+
+
 @pytest.mark.timeout(400)
 @pytest.mark.row("C31", "C47")
 def test_a_web_server_is_killed_under_load(fleet: Fleet, rounds: list[Mirror]) -> None:
@@ -54,28 +70,41 @@ def test_a_web_server_is_killed_under_load(fleet: Fleet, rounds: list[Mirror]) -
     """
     for mirror in rounds:
         with Downloads(fleet, DIGESTS) as clients:
-            until(lambda: mirror.url in clients.sources(0, time.monotonic()), 60)  # noqa: B023
+            clients.reach(mirror)
             mirror.web.kill()
-            killed = time.monotonic()
+            lost = time.monotonic()
             out = until(lambda: passed_over(mirror), OUT)  # noqa: B023
             until(lambda: mirror.listed()["status"] == 3, INTERVAL)  # noqa: B023
-            said = time.monotonic() - killed
-            quiet = killed + out + SLACK, time.monotonic() + 3
-            clients.wait(5)
-            quiet = quiet[0], time.monotonic()
+            said = time.monotonic() - lost
+            time.sleep(SLACK)
+            clients.wait(10)
+            again = time.monotonic()
             mirror.web.start()
             back = until(lambda: not passed_over(mirror), 60)  # noqa: B023
-            clients.wait(5)
+            clients.reach(mirror)
 
-        failed = clients.failed("curl")
-        print(
-            f"{mirror.web.kind}: out after {out:.1f} s, 3 after {said:.1f} s, back after {back:.1f} s;"
-            f" {len(clients.of('curl'))} curls, {len(failed)} failed;"
-            f" {len(clients.of('aria2c'))} aria2cs, {len(clients.failed('aria2c'))} failed"
-        )
-        assert [] == clients.wrong
-        assert [] == clients.failed("aria2c")
-        assert all(one.ended > killed and one.began < quiet[0] for one in failed), failed
-        assert {mirror.url} >= {one.source for one in failed}
-        assert mirror.url not in clients.sources(*quiet)
+        told = judge(clients, mirror, lost, out, again)
+        print(f"{mirror.web.kind}: {told}; said 3 after {said:.1f} s, back after {back:.1f} s")
         fleet.well(60)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.row("C31")
+def test_a_folder_is_wiped_under_load(fleet: Fleet, rounds: list[Mirror]) -> None:
+    """
+    Every blob goes, and what the agent knew of them: no wrong bytes, and soon nobody is sent there, until
+    what is claimed is there again.
+    """
+    for mirror in rounds:
+        with Downloads(fleet, DIGESTS) as clients:
+            clients.reach(mirror)
+            for path in mirror.blobs.iterdir():
+                shutil.rmtree(path)
+            lost = time.monotonic()
+            out = until(lambda: passed_over(mirror) or mirror.listed()["synced_to"] == 0, OUT)  # noqa: B023
+            back = mirror.well(60)
+            clients.reach(mirror)
+
+        told = judge(clients, mirror, lost, out, lost + out + SLACK)
+        print(f"{mirror.web.kind}: {told}; whole and back after {back:.1f} s more")
+        assert all(digest == sha256(mirror.file(digest).read_bytes()) for digest in DIGESTS)
