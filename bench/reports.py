@@ -35,8 +35,10 @@ request = function()
   number = number % #tokens + 1
   total = total + 1
   local body = string.format('{{"status": 1, "message": null, "leaving": false, "epoch": "{epoch}",' ..
-    '"synced_to": {head}, "lacking": [], "holds": {{"smallest": null, "largest": null}},' ..
-    '"agent": "soup-cdn-agent/0.1.0","disk": {{"free": 1000000000, "total": 9000000000}}, "boot_id": "b%d",' ..
+    '"synced_to": {head}, "lacking": [],' ..
+    '"holds": {{"smallest": null, "largest": null}},' ..
+    '"agent": "soup-cdn-agent/0.1.0", ' ..
+    '"disk": {{"free": 1000000000, "total": 9000000000}}, "boot_id": "b%d",' ..
     '"totals": {{"bytes": %d, "requests": %d}}}}', number, total * 1000, total)
   local headers = {{["Content-Type"] = "application/json", ["Authorization"] = "Bearer " .. tokens[number]}}
   return wrk.format("PATCH", "/api/cdn/" .. number, headers, body)

@@ -159,7 +159,7 @@ class Soup:
         self.face.manners.become(_manners(settings))
         self.doors.become(settings.auth.mode, settings.cdn.report_auth)
         self.spool.largest, self.reading.verify_up_to = settings.upload.largest, settings.serve.verify_up_to
-        self.mirrors.play_by(_rules(settings))
+        self.mirrors.play_by(rules(settings))
         self.audit.become(on=settings.cdn.audit == "on", seconds=settings.cdn.audit_seconds)
         self.outside.become(settings.cdn.ca_file)
 
@@ -216,7 +216,7 @@ def build(
         feed = await blobs.feed()
         return feed.epoch, feed.head
 
-    picture = Live(loader(database), near, _rules(settings), history, monotonic=monotonic)
+    picture = Live(loader(database), near, rules(settings), history, monotonic=monotonic)
     dice = dice or Random()  # noqa: S311 - a draw among mirrors
     mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice)
     outside = Outside(disk, settings.cdn.ca_file)
@@ -297,7 +297,7 @@ def _index(database: Database, gong: Bell) -> Index:
     return PostgresIndex(database.plain_url, gong, seconds=database.seconds, remembered=REMEMBERED)
 
 
-def _rules(settings: Settings) -> Rules:
+def rules(settings: Settings) -> Rules:
     return Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors, settings.cdn.audit == "on")
 
 

@@ -110,7 +110,7 @@ class Agent:
         """See now and then that all is well, and say at once when it is not."""
         while True:
             before = standing(self.known.facts, self._settings.behind)
-            await asyncio.sleep(self._settings.check_seconds)
+            await self.known.look.heard(self._settings.check_seconds)
             if await self.threads.ledger(lambda: self.index.lost):
                 self.known.unwritable = await self.threads.run(self.folder.unwritable)
                 if self.known.unwritable is None:

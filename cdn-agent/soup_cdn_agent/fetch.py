@@ -189,6 +189,8 @@ class Fetch:
             self._resting.pop(digest, None)
         self._count()
         self._known.report.ring()
+        if not self._known.looked:
+            self._known.look.ring()  # there is something to look at now
 
     async def _bundle(self, left: dict[str, Wanted]) -> None:
         asked, some, weight = dict(left), list[tuple[str, bytes, int]](), 0

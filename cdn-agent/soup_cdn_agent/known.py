@@ -85,6 +85,7 @@ class Known:
     fetch: Bell = field(default_factory=Bell)
     scan: Bell = field(default_factory=Bell)
     report: Bell = field(default_factory=Bell)
+    look: Bell = field(default_factory=Bell)
 
     @property
     def facts(self) -> Facts:

@@ -9,6 +9,7 @@ from soup.cli.check import check
 from soup.cli.feed import feed
 from soup.cli.job import job
 from soup.cli.migrate import migrate
+from soup.cli.mirror import mirror
 from soup.cli.serve import serve
 from soup.cli.token import token
 from soup.core.errors import SoupError
@@ -23,6 +24,7 @@ def soup() -> None:
 soup.add_command(serve)
 soup.add_command(check)
 soup.add_command(migrate)
+soup.add_command(mirror)
 soup.add_command(token)
 soup.add_command(job)
 soup.add_command(feed)

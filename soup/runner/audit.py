@@ -207,7 +207,7 @@ class Audit:
         except MirrorSilent:
             if mirror.doubt_reason is not None:
                 raise
-        return await self._outside.ask(url, question.span, most)
+        return await self._outside.ask(url, question.span, most, turn=1)
 
     async def _prove(self, blob: Blob) -> None:
         """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""

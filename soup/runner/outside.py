@@ -11,6 +11,7 @@ import httpx
 
 from soup.core.errors import MirrorSilent
 from soup.core.span import Span
+from soup.runner.names import Names
 from soup.stores.disk import Disk
 
 SECONDS = 3.0  # for an answer that is looked at
@@ -37,6 +38,7 @@ class Outside:
     def __init__(self, disk: Disk, ca_file: Path | None) -> None:
         self._disk, self._ca_file = disk, ca_file
         self._client: httpx.AsyncClient | None = None
+        self._names = Names()
 
     def become(self, ca_file: Path | None) -> None:
         """Trust other authorities from the next request on."""
@@ -48,10 +50,13 @@ class Outside:
             self._client = await self._disk.run(_client, self._ca_file)
         return self._client
 
-    async def ask(self, url: str, span: Span | None, most: int) -> Answer:
-        """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none."""
+    async def ask(self, url: str, span: Span | None, most: int, *, turn: int = 0) -> Answer:
+        """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none.
+
+        A name may have several addresses: each `turn` takes another.
+        """
         try:
-            async with asyncio.timeout(SECONDS), self.open(url, span) as response:
+            async with asyncio.timeout(SECONDS), self.open(url, span, turn=turn) as response:
                 body = bytearray()
                 with suppress(httpx.TransportError):  # cut off in the middle of it: that is an answer too
                     async for piece in response.aiter_raw():
@@ -65,12 +70,20 @@ class Outside:
             raise MirrorSilent(f"no answer within {SECONDS:g} s") from error
 
     @asynccontextmanager
-    async def open(self, url: str, span: Span | None = None) -> AsyncIterator[httpx.Response]:
+    async def open(
+        self, url: str, span: Span | None = None, *, turn: int = 0
+    ) -> AsyncIterator[httpx.Response]:
         """An answer whose body is still to be read. Raises MirrorSilent, from where it is read too."""
-        headers = {} if span is None else {"range": f"bytes={span.first}-{span.last}"}
         client = await self._made()
         with translated():
-            async with client.stream("GET", url, headers=headers) as response:
+            target = httpx.URL(url)
+            addresses = await self._names.addresses(target.host)
+            headers = {"host": target.netloc.decode()}
+            if span is not None:
+                headers["range"] = f"bytes={span.first}-{span.last}"
+            there = target.copy_with(host=addresses[turn % len(addresses)])
+            named = {"sni_hostname": target.host}
+            async with client.stream("GET", there, headers=headers, extensions=named) as response:
                 yield response
 
 

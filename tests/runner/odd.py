@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -16,10 +17,12 @@ class Odd:
 
     well, hang, close (no answer), 404, 500, page (200 with a web page), short, long, wrong (bytes), another
     (blob's bytes), elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway
-    (hangs in the middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it answers.
+    (hangs in the middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it
+    answers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.way, self.port = "well", free_port()
         self.blobs: dict[str, bytes] = {}
         self.asked: list[bytes] = []
@@ -38,7 +41,7 @@ class Odd:
 
     async def start(self) -> None:
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls)
 
     async def stop(self) -> None:
         """Nobody listens any more."""
@@ -121,8 +124,8 @@ def head(status: int, length: int, *more: str) -> bytes:
 
 
 @asynccontextmanager
-async def odd() -> AsyncIterator[Odd]:
-    server = Odd()
+async def odd(tls: ssl.SSLContext | None = None) -> AsyncIterator[Odd]:
+    server = Odd(tls)
     await server.start()
     try:
         yield server

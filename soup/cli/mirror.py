@@ -1,0 +1,136 @@
+"""`soup mirror`: list, add, drain and remove mirrors, at the machine and not over the network."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, get_args
+
+import rich_click as click
+
+from soup.cli import columns
+from soup.cli.config import CONFIG, load, on_database
+from soup.mirrors.model import PORTS, Fqdn, Mode, Scheme, Terms
+
+if TYPE_CHECKING:
+    from soup.db.work import Database
+    from soup.mirrors.service import Mirrors, View
+
+T = TypeVar("T")
+
+ID = click.IntRange(1, 2**31 - 1)
+
+
+@click.group()
+def mirror() -> None:
+    """List, add, drain and remove mirrors.
+
+    Works on the database that the settings name; a running soup hears of it within a second.
+    """
+
+
+@mirror.command("ls")
+@CONFIG
+def every(config: Path | None) -> None:
+    """List mirrors: what each says, whether it is chosen and why not, and what it has delivered today."""
+    rows = [("id", "address", "status", "online", "chosen", "synced to", "today")]
+    rows += [_row(view) for view in _with(config, lambda mirrors: mirrors.every())]
+    columns.show(rows)
+
+
+def _row(view: "View") -> tuple[str, ...]:
+    said = view.mirror.said
+    status = "-" if said is None or said.status is None else said.status.name.lower()
+    synced = "-" if said is None or said.synced_to is None else str(said.synced_to)
+    return (
+        str(view.mirror.id),
+        view.mirror.origin,
+        status,
+        "yes" if view.online else "no",
+        "yes" if view.why is None else f"no: {view.why}",
+        synced,
+        _readable(view.delivered.today.bytes),
+    )
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:  # noqa: PLR2004 - of these units
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.4g} TiB"
+
+
+@mirror.command()
+@click.argument("fqdn")
+@click.option("--scheme", type=click.Choice(get_args(Scheme)), default="https", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65_535), help="Without it, that of the scheme.")
+@click.option("--mode", type=click.Choice(get_args(Mode)), default="full", show_default=True)
+@click.option("--weight", type=click.IntRange(1, 1000), default=1, show_default=True)
+@CONFIG
+def add(fqdn: str, scheme: Scheme, port: int | None, mode: Mode, weight: int, config: Path | None) -> None:
+    """Add a mirror, and print its id and its token: this once, and nowhere else."""
+    terms = Terms(Fqdn(fqdn), scheme, port or PORTS[scheme], mode, weight)
+    view, token = _with(config, lambda mirrors: mirrors.create(terms))
+    click.echo(f"{view.mirror.id} {token}")
+
+
+@mirror.command()
+@click.argument("id", type=ID)
+@CONFIG
+def drain(id: int, config: Path | None) -> None:
+    """Choose a mirror no more, until it is undrained. It goes on reporting and syncing."""
+    _with(config, lambda mirrors: mirrors.change(id, lambda terms: replace(terms, drained=True)))
+    click.echo(f"mirror {id} is drained")
+
+
+@mirror.command()
+@click.argument("id", type=ID)
+@CONFIG
+def undrain(id: int, config: Path | None) -> None:
+    """Choose a mirror again."""
+    _with(config, lambda mirrors: mirrors.change(id, lambda terms: replace(terms, drained=False)))
+    click.echo(f"mirror {id} is drained no more")
+
+
+@mirror.command()
+@click.argument("id", type=ID)
+@CONFIG
+def rm(id: int, config: Path | None) -> None:
+    """Forget a mirror, its tokens and what it has delivered. Its id is never used again."""
+    _with(config, lambda mirrors: mirrors.remove(id))
+    click.echo(f"mirror {id} is removed")
+
+
+@mirror.command()
+@click.argument("id", type=ID)
+@CONFIG
+def token(id: int, config: Path | None) -> None:
+    """Print a new token for a mirror. The old one works until the new one is used, or for a day."""
+    click.echo(_with(config, lambda mirrors: mirrors.rotate(id)))
+
+
+def _with(config: Path | None, act: "Callable[[Mirrors], Awaitable[T]]") -> T:
+    """Act with the mirrors of a database, by the rules of the settings, beside a soup that runs or without."""
+    from random import Random
+
+    from soup.access.service import Access
+    from soup.app import rules
+    from soup.blobs import queries
+    from soup.core.bell import Bell
+    from soup.core.clock import steady
+    from soup.mirrors.picture import Live
+    from soup.mirrors.service import Mirrors, loader
+
+    settings, bell = load(config), Bell()
+
+    async def within(database: "Database") -> T:
+        async def history() -> tuple[str, int]:
+            async with database.reading() as session:
+                feed = await queries.history(session)
+            return feed.epoch, feed.head
+
+        live = Live(loader(database), bell, rules(settings), history, monotonic=steady)
+        issue = Access(database, bell).for_mirror
+        return await act(Mirrors(database, live, bell, issue, dice=Random()))  # noqa: S311 - nothing is drawn
+
+    return on_database(settings, within)

@@ -1,0 +1,102 @@
+"""Mirrors over TLS: whom soup trusts."""
+
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from soup.core.errors import MirrorSilent
+from soup.runner.outside import Outside
+from soup.stores.disk import Disk
+from tests.conftest import program
+from tests.runner.odd import odd
+
+LEEK = b"leek"
+
+
+def authority(folder: Path, name: str) -> tuple[Path, ssl.SSLContext]:
+    """A certificate authority of our own, and what a server of that name has from it."""
+
+    def openssl(*arguments: object) -> None:
+        command = [program("openssl"), *map(str, arguments)]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Soup CA", "-days", "2")
+    openssl("req", *key, "-keyout", "server.key", "-out", "server.csr", "-subj", f"/CN={name}")
+    (folder / "names").write_text(f"subjectAltName=DNS:{name}\n")
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
+    openssl("x509", "-req", "-in", "server.csr", "-out", "server.pem", *signed)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return folder / "ca.pem", server
+
+
+@contextmanager
+def asking(ca_file: Path | None) -> Iterator[Outside]:
+    disk = Disk(threads=1)
+    yield Outside(disk, ca_file)
+    disk.close()
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the one context that other tests share: here it matters whom it trusts."""
+    monkeypatch.setattr(ssl, "create_default_context", ssl.create_default_context.__wrapped__)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted", "reason"),
+    [
+        ("localhost", True, None),
+        ("localhost", False, "certificate verify failed"),
+        ("other.example", True, "certificate is not valid for 'localhost'"),
+    ],
+)
+async def test_whom_it_trusts(tmp_path: Path, name: str, trusted: bool, reason: str | None) -> None:  # noqa: FBT001
+    """
+    A certificate counts where an authority of ours or of the system has signed it for this very name.
+    """
+    ca_file, tls = authority(tmp_path, name)
+    async with odd(tls) as server:
+        digest = server.add(LEEK)
+        url = f"https://localhost:{server.port}/{digest}"
+        with asking(ca_file if trusted else None) as outside:
+            if reason is None:
+                answer = await outside.ask(url, None, 100)
+                assert (200, LEEK) == (answer.status, answer.body)
+            else:
+                with pytest.raises(MirrorSilent, match=reason):
+                    await outside.ask(url, None, 100)
+            outside.become(None)
+            with pytest.raises(MirrorSilent):
+                await outside.ask(url, None, 100)
+
+
+async def test_the_name_it_asks_for() -> None:
+    """
+    A server that has many names is told which is meant.
+    """
+    async with odd() as server:
+        digest = server.add(LEEK)
+        with asking(None) as outside:
+            await outside.ask(f"http://localhost:{server.port}/{digest}", None, 100)
+
+    assert f"host: localhost:{server.port}".encode() in server.asked[0].lower().split(b"\r\n")
+
+
+async def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A proxy of the environment is for others.
+    """
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    async with odd() as server:
+        digest = server.add(LEEK)
+        with asking(None) as outside:
+            answer = await outside.ask(f"http://127.0.0.1:{server.port}/{digest}", None, 100)
+
+    assert LEEK == answer.body
