@@ -34,7 +34,7 @@ from soup.faces.manners import Manners
 from soup.jobs.service import Runs
 from soup.mirrors.picture import Live
 from soup.mirrors.policy import Rules
-from soup.mirrors.service import Mirrors, loader
+from soup.mirrors.service import Mirrors, Reports
 from soup.prepare import STORE
 from soup.runner.audit import Audit
 from soup.runner.clock import Runner
@@ -121,7 +121,7 @@ class Soup:
             await asyncio.sleep(SOON)
             await self._start()
         looks = [_ticking(act, LISTEN) for act in (self.blobs.refresh, self._listen)]
-        looks += [_ticking(act, TICK) for act in (self.mirrors.refresh, self.blobs.measure)]
+        looks += [_ticking(act, TICK) for act in (self.mirrors.look, self.blobs.measure)]
         async with beating(*looks, _ticking(self.access.refresh, RARELY), self.runner.run):
             await over.wait()
 
@@ -216,7 +216,7 @@ def build(
         feed = await blobs.feed()
         return feed.epoch, feed.head
 
-    picture = Live(loader(database), near, rules(settings), history, monotonic=monotonic)
+    picture = Live(Reports(database), near, rules(settings), history, monotonic=monotonic)
     dice = dice or Random()  # noqa: S311 - a draw among mirrors
     mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice)
     outside = Outside(disk, settings.cdn.ca_file)

@@ -91,12 +91,21 @@ class Fleet:
         self.core, self.folder = core, folder
         self.mirrors: list[Mirror] = []
         self.stack = ExitStack()
+        self.servers = Servers(folder)
+        self.settings: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stack.close()
+
+    def restart(self, **settings: Any) -> None:
+        """Start the core again, which has ended, with its settings but for these."""
+        given = {"server__port": self.core.port, **self.settings, **settings}
+        self.core = self.servers(self.core.data, **given)
+        for mirror in self.mirrors:
+            mirror.core = self.core
 
     @property
     def authority(self) -> Path:
@@ -186,11 +195,10 @@ class Fleet:
 def fleet_of(folder: Path, data: Path | None = None, **settings: Any) -> Iterator[Fleet]:
     """A fleet without a mirror yet, whose core trusts the private authority and logs JSON."""
     servers = Servers(folder)
-    with servers.stack:
-        authority = certificate(folder / "tls").authority
-        core = servers(data, cdn__ca_file=authority, log__format="json", **settings)
-        with Fleet(core, folder) as fleet:
-            yield fleet
+    given = {"cdn__ca_file": certificate(folder / "tls").authority, "log__format": "json"} | settings
+    with servers.stack, Fleet(servers(data, **given), folder) as fleet:
+        fleet.servers, fleet.settings = servers, given
+        yield fleet
 
 
 @dataclass(frozen=True)

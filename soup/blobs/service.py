@@ -74,6 +74,7 @@ class Blobs:
         self._store_id = 0
         self.epoch, self._head = "", -1
         self._moved = asyncio.Event()  # set, and replaced, when the feed's head has moved
+        self._asking: asyncio.Future[Feed] | None = None
         self._stopping = False
         self._arriving = 0
         self._arrivals: Gather[_Arrival, bool] = Gather(
@@ -106,6 +107,12 @@ class Blobs:
             metrics.FEED_HEAD.set(feed.head)
             self._tell()
         return feed
+
+    async def lately(self) -> Feed:
+        """As `feed`; many who ask in one moment are told by one question. Raises DatabaseDown."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self.feed())
+        return await asyncio.shield(self._asking)
 
     def _tell(self) -> None:
         self._moved.set()

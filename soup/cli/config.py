@@ -26,6 +26,21 @@ def load(config: Path | None) -> "Settings":
     return Settings.load(os.environ, config)
 
 
+async def recognise(database: "Database") -> str:
+    """The uuid of the store that this database knows. Raises Refused where no soup has run on it."""
+    from soup.blobs import queries
+    from soup.core.errors import Refused
+    from soup.prepare import STORE
+
+    if database.file is not None and not database.file.exists():
+        raise Refused(f"no soup has run here yet: there is no {database.file}")
+    async with database.reading() as session:
+        known = await queries.store_uuid(session, STORE)
+    if known is None:
+        raise Refused("no soup has run on this database yet")
+    return known
+
+
 def on_database(settings: "Settings", act: "Callable[[Database], Awaitable[T]]") -> T:
     """Do something on the database that the settings name."""
     from soup.db.work import Database

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, TypeVar
 import rich_click as click
 
 from soup.cli import columns
-from soup.cli.config import CONFIG, load, on_database
+from soup.cli.config import CONFIG, load, on_database, recognise
 
 if TYPE_CHECKING:
     from soup.db.work import Database
     from soup.jobs.service import Runs
     from soup.runner.clock import Runner
-    from soup.settings import Settings
 
 T = TypeVar("T")
 
@@ -75,12 +74,14 @@ def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") ->
     from soup.app import build
     from soup.core.errors import Refused
     from soup.jobs.service import Runs
+    from soup.stores import identity
 
     settings = load(config)
     logs.set_up(settings.log.format, settings.log.level)
 
     async def within(database: "Database") -> T:
-        await _recognise(settings, database)
+        # With this very folder: jobs remove what is in it (D15).
+        identity.settle(settings.blobs_folder, await recognise(database))
         soup = build(settings)
         soup.runner.stand_aside()
         async with soup.running():
@@ -89,19 +90,3 @@ def _with(config: Path | None, act: "Callable[[Runner, Runs], Awaitable[T]]") ->
             return await act(soup.runner, Runs(database))
 
     return on_database(settings, within)
-
-
-async def _recognise(settings: "Settings", database: "Database") -> None:
-    """Raise Refused unless a soup has run here, with this very folder: jobs remove what is in it (D15)."""
-    from soup.blobs import queries
-    from soup.core.errors import Refused
-    from soup.prepare import STORE
-    from soup.stores import identity
-
-    if database.file is not None and not database.file.exists():
-        raise Refused(f"no soup has run here yet: there is no {database.file}")
-    async with database.reading() as session:
-        known = await queries.store_uuid(session, STORE)
-    if known is None:
-        raise Refused("no soup has run on this database yet")
-    identity.settle(settings.blobs_folder, known)

@@ -1,5 +1,6 @@
 """`soup mirror`: list, add, drain and remove mirrors, at the machine and not over the network."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 import rich_click as click
 
 from soup.cli import columns
-from soup.cli.config import CONFIG, load, on_database
+from soup.cli.config import CONFIG, load, on_database, recognise
 from soup.mirrors.model import PORTS, Fqdn, Mode, Scheme, Terms
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def mirror() -> None:
 @CONFIG
 def every(config: Path | None) -> None:
     """List mirrors: what each says, whether it is chosen and why not, and what it has delivered today."""
-    rows = [("id", "address", "status", "online", "chosen", "synced to", "today")]
+    rows: list[tuple[str, ...]] = [("id", "address", "status", "online", "chosen", "synced to", "today")]
     rows += [_row(view) for view in _with(config, lambda mirrors: mirrors.every())]
     columns.show(rows)
 
@@ -66,12 +67,24 @@ def _readable(size: float) -> str:
 @click.option("--port", type=click.IntRange(1, 65_535), help="Without it, that of the scheme.")
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="full", show_default=True)
 @click.option("--weight", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option("--core", multiple=True, help="URL of soup: print the settings of the mirror's agent.")
 @CONFIG
-def add(fqdn: str, scheme: Scheme, port: int | None, mode: Mode, weight: int, config: Path | None) -> None:
+def add(
+    fqdn: str,
+    scheme: Scheme,
+    port: int | None,
+    mode: Mode,
+    weight: int,
+    core: tuple[str, ...],
+    config: Path | None,
+) -> None:
     """Add a mirror, and print its id and its token: this once, and nowhere else."""
     terms = Terms(Fqdn(fqdn), scheme, port or PORTS[scheme], mode, weight)
     view, token = _with(config, lambda mirrors: mirrors.create(terms))
-    click.echo(f"{view.mirror.id} {token}")
+    if core:
+        click.echo(f"core = {json.dumps(core)}\nid = {view.mirror.id}\ntoken = {json.dumps(token)}")
+    else:
+        click.echo(f"{view.mirror.id} {token}")
 
 
 @mirror.command()
@@ -110,7 +123,7 @@ def token(id: int, config: Path | None) -> None:
 
 
 def _with(config: Path | None, act: "Callable[[Mirrors], Awaitable[T]]") -> T:
-    """Act with the mirrors of a database, by the rules of the settings, beside a soup that runs or without."""
+    """Act by the rules of the settings, beside a soup that runs or without one."""
     from random import Random
 
     from soup.access.service import Access
@@ -119,17 +132,19 @@ def _with(config: Path | None, act: "Callable[[Mirrors], Awaitable[T]]") -> T:
     from soup.core.bell import Bell
     from soup.core.clock import steady
     from soup.mirrors.picture import Live
-    from soup.mirrors.service import Mirrors, loader
+    from soup.mirrors.service import Mirrors, Reports
 
     settings, bell = load(config), Bell()
 
     async def within(database: "Database") -> T:
+        await recognise(database)
+
         async def history() -> tuple[str, int]:
             async with database.reading() as session:
                 feed = await queries.history(session)
             return feed.epoch, feed.head
 
-        live = Live(loader(database), bell, rules(settings), history, monotonic=steady)
+        live = Live(Reports(database), bell, rules(settings), history, monotonic=steady)
         issue = Access(database, bell).for_mirror
         return await act(Mirrors(database, live, bell, issue, dice=Random()))  # noqa: S311 - nothing is drawn
 

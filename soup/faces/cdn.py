@@ -173,7 +173,7 @@ async def change(
     if said.changes and token.kind is Kind.ADMIN:
         raise BadBody("a report and a change are two requests")
     await mirrors.report(id, said.report())
-    feed = await blobs.feed()
+    feed = await blobs.lately()
     return {
         "epoch": feed.epoch,
         "head": feed.head,

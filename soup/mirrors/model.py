@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from math import inf
 from typing import Any, Literal, Self
 
 from soup.core.digest import Digest
@@ -92,6 +93,19 @@ class Report:
         return (
             self.status, self.leaving, self.epoch, self.synced_to, self.smallest, self.largest, self.lacking
         )  # fmt: skip
+
+    def less_than(self, other: "Report") -> bool:
+        """Whether somebody might be sent there by the other, and not by this.
+
+        A mirror that gets on says at each step what it lacks of the blobs that it has just heard of: that is
+        no less than before.
+        """
+        if (self.status, self.leaving, self.epoch, self.smallest, self.largest) != (
+            other.status, other.leaving, other.epoch, other.smallest, other.largest
+        ):  # fmt: skip
+            return True
+        mine, others = (inf if said.synced_to is None else said.synced_to for said in (self, other))
+        return mine < others or (mine == others and not self.lacking <= other.lacking)
 
 
 HEARTBEAT = Report()

@@ -1,9 +1,11 @@
 """The picture of this process, kept fresh (D9, D18)."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Protocol
 
 import structlog
 
@@ -12,13 +14,29 @@ from soup.core.bell import Bell
 from soup.core.clock import Steady
 from soup.core.errors import DatabaseDown
 from soup.mirrors import policy
-from soup.mirrors.model import Mirror
+from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status
 from soup.mirrors.policy import NOBODY, Member, Picture, Rules
 
 log = structlog.get_logger(__name__)
 
 History = tuple[str, int]  # epoch and head of the feed
-Load = Callable[[Iterable[int] | None], Awaitable[tuple[Sequence[Mirror], datetime]]]
+OVERLAP = timedelta(seconds=2)  # what is dated now may be committed so much later
+THOROUGH = 10.0  # seconds after which everybody is looked at: a report that took its time to be written
+QUICK = 0.001  # seconds: a picture that is drawn as fast is drawn for every report
+SHARE = 0.05  # of this process's time that pictures may take when nothing urgent has happened
+
+
+class Source(Protocol):
+    """Where reports are read, each time with the clock that dates them. Raises DatabaseDown."""
+
+    async def every(self, known: Mapping[int, Mirror]) -> tuple[Sequence[Mirror], datetime]:
+        """All mirrors; one that is as it is known to be is that very value."""
+
+    async def some(self, ids: Collection[int]) -> tuple[Sequence[Mirror], datetime]:
+        """Those of these ids that there are."""
+
+    async def seen(self, since: datetime) -> Mapping[int, datetime]:
+        """Who has reported since a moment, and when last."""
 
 
 class Live:
@@ -26,25 +44,29 @@ class Live:
 
     The age of a report is taken from the clock that wrote it, once, when the report is first seen here; from
     then on it grows by the steady clock of this process. So a clock that jumps neither silences nor revives
-    anybody. `load` reads mirrors of some ids, or all, and that clock; `history` says how far the feed goes.
+    anybody. `history` says how far the feed goes.
     """
 
     def __init__(
         self,
-        load: Load,
+        source: Source,
         bell: Bell,
         rules: Rules,
         history: Callable[[], Awaitable[History]],
         *,
         monotonic: Steady,
     ) -> None:
-        self._read, self._bell, self.rules, self._ask = load, bell, rules, history
+        self._source, self._bell, self.rules, self._ask = source, bell, rules, history
         self.now = monotonic
         self._history: History = "", 0
         self._alone = asyncio.Lock()
         self._heard = -1
         self._seen: dict[int, datetime] = {}
         self._deadlines: dict[int, float] = {}
+        self._thorough = self._rested = (
+            0.0  # when to look at everybody, and when to draw again at the earliest
+        )
+        self._whole = False  # whether the picture shows all that was heard
         self.mirrors: dict[int, Mirror] = {}
         self.picture: Picture = NOBODY
 
@@ -69,29 +91,58 @@ class Live:
             if not self.stale:
                 return
             try:
-                await self._load(None)
+                await self._load_all()
             except DatabaseDown as error:
                 self._heard = self._bell.rung
                 log.warning("mirrors.stale", reason=str(error))
 
-    async def refresh(self, only: Iterable[int] | None = None) -> None:
+    async def refresh(self, only: Collection[int] | None = None) -> None:
         """Read all mirrors, or some, and draw the picture anew. Raises DatabaseDown."""
         async with self._alone:
-            await self._load(only)
+            if only is None:
+                await self._load_all()
+            else:
+                await self._load(only)
 
-    async def _load(self, only: Iterable[int] | None) -> None:
+    async def look(self) -> None:
+        """Hear of new reports. Who is a mirror, and what is held against one, changes with the bell.
+
+        Raises DatabaseDown.
+        """
+        async with self._alone:
+            if self.stale or self.now() >= self._thorough or not self._seen:
+                await self._load_all()
+                return
+            seen = await self._source.seen(max(self._seen.values()) - OVERLAP)
+            changed = [id for id, at in seen.items() if self._seen.get(id) != at]
+            if changed:
+                await self._load(changed)
+                return
+            history = await self._ask()
+            if history != self._history or not self._whole:
+                self._history = history
+                self._draw()
+            self._measure()
+
+    async def _load_all(self) -> None:
         rung = self._bell.rung
-        found, moment = await self._read(only)
+        found, moment = await self._source.every(self.mirrors)
         self._history = await self._ask()  # after the reports: what they have synced is in it by then
-        self._take(found, moment, self.now())
-        if only is None:
-            self._heard = rung
-            self.mirrors = {mirror.id: mirror for mirror in found}
-        else:
-            self.mirrors |= {mirror.id: mirror for mirror in found}
+        self._take(found, moment)
+        self.mirrors = {mirror.id: mirror for mirror in found}
+        self._heard, self._thorough = rung, self.now() + THOROUGH
+        self._draw()
+        self._measure()
+
+    async def _load(self, only: Collection[int]) -> None:
+        found, moment = await self._source.some(only)
+        self._history = await self._ask()
+        self._take(found, moment)
+        self.mirrors |= {mirror.id: mirror for mirror in found}
         self._draw()
 
-    def _take(self, mirrors: Iterable[Mirror], moment: datetime, now: float) -> None:
+    def _take(self, mirrors: Iterable[Mirror], moment: datetime) -> None:
+        now = self.now()
         for mirror in mirrors:
             if mirror.last_seen is None or self._seen.get(mirror.id) == mirror.last_seen:
                 continue
@@ -99,15 +150,55 @@ class Live:
             self._seen[mirror.id] = mirror.last_seen
             self._deadlines[mirror.id] = now + self.rules.silence - age
 
+    async def hear(self, heard: Mapping[int, tuple[Report, Status, datetime]], moment: datetime) -> bool:
+        """Take in reports that were written down just now: each with its status and its date.
+
+        `moment` is now, by the clock of these dates.
+
+        Whether somebody is to be sent elsewhere by them, or to one who was silent: that is in the picture at
+        once. What else they say is there in a second at the latest. Raises DatabaseDown.
+        """
+        async with self._alone:
+            if unknown := heard.keys() - self.mirrors.keys():
+                await self._load(unknown)
+            if any(
+                report.synced_to is not None and report.synced_to > self._history[1]
+                for report, _, _ in heard.values()
+            ):
+                self._history = await self._ask()
+            urgent, news = False, False
+            for id, (report, status, at) in heard.items():
+                mirror = self.mirrors.get(id)
+                if mirror is None:
+                    continue  # it was removed meanwhile
+                before, said = mirror.said, _said(mirror.said, report, status)
+                urgent = urgent or before is None or said.less_than(before) or self.close_call(id)
+                news = news or before is None or said.decides != before.decides
+                self.mirrors[id] = mirror = replace(mirror, said=said, last_seen=at)
+                self._take([mirror], moment)
+                if id in self.picture.standing:
+                    self.picture.standing[id][1].silent_at = self._deadlines[id]
+            if urgent or (news and perf_counter() >= self._rested):
+                self._draw()
+            else:
+                self._whole = self._whole and not news
+        return urgent
+
     def _draw(self) -> None:
-        self.picture = self._drawn(self.mirrors.values(), self.rules)
+        began = perf_counter()
+        self.picture = self._drawn(self.mirrors.values(), self.rules, self.picture)
+        ended = perf_counter()
+        self._whole = True
+        self._rested = ended + (ended - began) / SHARE if ended - began > QUICK else ended
+
+    def _measure(self) -> None:
         metrics.MIRRORS.labels("online").set(sum(self.online(mirror.id) for mirror in self.mirrors.values()))
         metrics.MIRRORS.labels("all").set(len(self.mirrors))
         doubted = sum(mirror.doubt_reason is not None for mirror in self.mirrors.values())
         metrics.MIRRORS.labels("doubted").set(doubted)
 
-    def _drawn(self, mirrors: Iterable[Mirror], rules: Rules) -> Picture:
-        return policy.picture(mirrors, self._deadlines, self.now(), rules, self._history)
+    def _drawn(self, mirrors: Iterable[Mirror], rules: Rules, before: Picture = NOBODY) -> Picture:
+        return policy.picture(mirrors, self._deadlines, self.now(), rules, self._history, before)
 
     def standing(self, only: Iterable[int] | None = None) -> list[tuple[Mirror, Member]]:
         """Those, or those of some ids, that may be chosen, or might be but for a doubt."""
@@ -124,8 +215,15 @@ class Live:
 
     def close_call(self, id: int) -> bool:
         """Whether a mirror is silent by now, or so nearly that others must hear of its report at once."""
-        return self._deadlines.get(id, 0.0) - self.now() < self.rules.silence / 4
+        return self._deadlines.get(id, 0.0) - self.now() < self.rules.silence / 8
 
     def explain(self, id: int) -> str | None:
         """Why a mirror would not be chosen now; None where it would be."""
         return policy.explain(self.picture, id, self.now(), self.rules)
+
+
+def _said(before: Report | None, report: Report, status: Status) -> Report:
+    """What a mirror says by this report: all of it, or the same as before where it is a heartbeat."""
+    if before is None or report != HEARTBEAT:
+        return replace(report, status=status)
+    return replace(before, status=status, leaving=False)

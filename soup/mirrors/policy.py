@@ -2,10 +2,12 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import attrgetter
 from typing import Literal
 
-from soup.mirrors.model import Mirror, Status
+from soup.mirrors.model import Mirror, Report, Status
 
 ErrorMirrors = Literal["last_resort", "never", "always"]
 EVERYTHING = 1 << 62
@@ -25,9 +27,12 @@ class Rules:
     audit: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
-    """A mirror that may be chosen, until the steady clock passes `silent_at`."""
+    """A mirror that may be chosen, until the steady clock passes `silent_at`.
+
+    Only that moment changes in it: a report that says nothing new needs no other picture.
+    """
 
     # What a draw looks at stands first, in one line of the cache: among thousands that is what a draw costs.
     id: int
@@ -41,6 +46,7 @@ class Member:
     weight: int
     smallest: int
     largest: int
+    mirror: Mirror | None = field(default=None, compare=False, repr=False)
 
     def fits(self, raw: bytes, size: int, now: float, trusted: bool, asker: int) -> bool:  # noqa: FBT001 - by place it is faster
         """Whether it is heard of, has the blob, may be shown credentials, and is of use to the `asker`."""
@@ -57,20 +63,18 @@ class Tier:
 
     members: tuple[Member, ...]
     lacks: tuple[int, ...]  # the negative of what each covers: ascending, for bisect
-    sums: tuple[int, ...]  # of the weights, from the first
+    sums: tuple[int, ...]  # of the weights, from the first; none where all are the same
     even: bool  # all weights are the same
     leaders: int  # how many cover most
 
     @classmethod
     def of(cls, members: Iterable[Member]) -> "Tier":
         """These, in order."""
-        ordered = tuple(sorted(members, key=lambda member: (-member.covers, member.id)))
-        sums: list[int] = []
-        for member in ordered:
-            sums.append((sums[-1] if sums else 0) + member.weight)
+        ordered = tuple(sorted(members, key=attrgetter("covers"), reverse=True))
         even = len({member.weight for member in ordered}) <= 1
+        sums = () if even else tuple(accumulate(member.weight for member in ordered))
         lacks = tuple(-member.covers for member in ordered)
-        return cls(ordered, lacks, tuple(sums), even, bisect_right(lacks, lacks[0]))
+        return cls(ordered, lacks, sums, even, bisect_right(lacks, lacks[0]))
 
     def having(self, seq: int) -> int:
         """How many have a blob of this number: the first so many.
@@ -111,8 +115,9 @@ def picture(
     now: float,
     rules: Rules,
     history: tuple[str, int],
+    before: Picture = NOBODY,
 ) -> Picture:
-    """Draw the picture.
+    """Draw the picture. What stands in it as in the one `before` is taken from there.
 
     `deadlines` says for each mirror that has reported when it falls silent, on the steady clock `now` is of.
 
@@ -130,7 +135,7 @@ def picture(
             continue
         troubled = mirror.said is not None and mirror.said.status is Status.ERROR
         tier = resort if troubled and rules.error_mirrors == "last_resort" else usual
-        tier.append(_member(mirror, silent_at, history))
+        tier.append(_member(mirror, silent_at, history, before.standing.get(mirror.id)))
     tiers = [Tier.of(tier) for tier in (usual, resort) if tier]
     standing = {member.id: (place, member) for place, tier in enumerate(tiers) for member in tier.members}
     return Picture(tuple(tiers), standing, refused)
@@ -143,15 +148,22 @@ def _refusal(mirror: Mirror, silent_at: float | None, now: float, rules: Rules) 
     said = mirror.said
     if silent_at is None or said is None:
         return NEVER
-    reasons = (
-        (rules.audit and mirror.doubt_reason is not None, f"it is doubted: {mirror.doubt_reason}"),
-        (mirror.terms.drained, "an administrator has drained it"),
-        (now > silent_at, silence(silent_at, now, rules)),
-        (said.status is Status.OFFLINE, "it says it is offline"),
-        (said.leaving, "it says it is leaving"),
-        (said.status is Status.ERROR and rules.error_mirrors == "never", "it reports an error"),
-    )
-    return next((reason for holds, reason in reasons if holds), None)
+    # Thousands are asked each time and nearly all have none: the words are written when there is one.
+    if rules.audit and mirror.doubt_reason is not None:
+        return f"it is doubted: {mirror.doubt_reason}"
+    if mirror.terms.drained:
+        return "an administrator has drained it"
+    return silence(silent_at, now, rules) if now > silent_at else _own_word(said, rules)
+
+
+def _own_word(said: Report, rules: Rules) -> str | None:
+    if said.status is Status.OFFLINE:
+        return "it says it is offline"
+    if said.leaving:
+        return "it says it is leaving"
+    if said.status is Status.ERROR and rules.error_mirrors == "never":
+        return "it reports an error"
+    return None
 
 
 def silence(silent_at: float, now: float, rules: Rules) -> str:
@@ -159,7 +171,9 @@ def silence(silent_at: float, now: float, rules: Rules) -> str:
     return f"silent for {now - silent_at + rules.silence:.0f} s, more than {rules.silence:g}"
 
 
-def _member(mirror: Mirror, silent_at: float, history: tuple[str, int]) -> Member:
+def _member(
+    mirror: Mirror, silent_at: float, history: tuple[str, int], before: tuple[int, Member] | None
+) -> Member:
     said, terms = mirror.said, mirror.terms
     assert said is not None  # noqa: S101 - _refusal has turned away who never reported
     epoch, head = history
@@ -168,6 +182,9 @@ def _member(mirror: Mirror, silent_at: float, history: tuple[str, int]) -> Membe
         covers = EVERYTHING
     else:
         covers = said.synced_to if said.epoch == epoch and said.synced_to <= head else 0
+    if before is not None and before[1].covers == covers and _alike(before[1].mirror, mirror):
+        before[1].silent_at, before[1].mirror = silent_at, mirror
+        return before[1]
     smallest, largest = said.smallest or 0, EVERYTHING if said.largest is None else said.largest
     lacking = frozenset(digest.raw for digest in said.lacking)
     picky = bool(lacking) or smallest > 0 or largest < EVERYTHING
@@ -183,7 +200,15 @@ def _member(mirror: Mirror, silent_at: float, history: tuple[str, int]) -> Membe
         terms.weight,
         smallest,
         largest,
+        mirror,
     )
+
+
+def _alike(one: Mirror | None, other: Mirror) -> bool:
+    """Whether the choice is the same with either."""
+    if one is None or one.said is None or other.said is None:
+        return False
+    return one is other or (one.terms == other.terms and one.said.decides == other.said.decides)
 
 
 def pick(

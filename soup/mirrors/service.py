@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from random import Random
@@ -21,7 +21,7 @@ from soup.db.work import Database, Work
 from soup.mirrors import queries
 from soup.mirrors.doubt import Ruling, claims, rule
 from soup.mirrors.model import HEARTBEAT, Delivered, Delivery, Mirror, Report, Status, Terms, Verdict
-from soup.mirrors.picture import Live, Load
+from soup.mirrors.picture import Live
 from soup.mirrors.policy import Member, Rules, choose, holders
 
 log = structlog.get_logger(__name__)
@@ -49,14 +49,26 @@ class _Heard:
     at: float  # on the event loop's clock
 
 
-def loader(database: Database) -> Load:
-    """Reads mirrors for a picture."""
+class Reports:
+    """What a picture is drawn from (`Source`)."""
 
-    async def load(only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
-        async with database.reading() as session:
-            return await queries.every(session, only), await database.now(session)
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-    return load
+    async def every(self, known: Mapping[int, Mirror]) -> tuple[Sequence[Mirror], datetime]:
+        """See Source."""
+        async with self._database.reading() as session:
+            return await queries.anew(session, known), await self._database.now(session)
+
+    async def some(self, ids: Collection[int]) -> tuple[Sequence[Mirror], datetime]:
+        """See Source."""
+        async with self._database.reading() as session:
+            return await queries.every(session, ids), await self._database.now(session)
+
+    async def seen(self, since: datetime) -> Mapping[int, datetime]:
+        """See Source."""
+        async with self._database.reading() as session:
+            return await queries.seen(session, since)
 
 
 class Mirrors:
@@ -89,6 +101,10 @@ class Mirrors:
     async def refresh(self) -> None:
         """Hear of what anybody has changed. Raises DatabaseDown."""
         await self._live.refresh()
+
+    async def look(self) -> None:
+        """Hear of new reports. Raises DatabaseDown."""
+        await self._live.look()
 
     def links(
         self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int = 0
@@ -229,20 +245,12 @@ class Mirrors:
         for id, more in delivered.items():
             metrics.MIRROR_BYTES.labels(id).inc(more.bytes)
             metrics.MIRROR_REQUESTS.labels(id).inc(more.requests)
-        await self._spread(latest)
-        return [one.id in latest for one in heard]
-
-    async def _spread(self, ids: Collection[int]) -> None:
-        """This process knows at once; the others where it matters, and in a second otherwise."""
-        before, nearly = self._decided(ids), any(self._live.close_call(id) for id in ids)
-        await self._live.refresh(ids)
-        if nearly or before != self._decided(ids):
+        news = {id: (one.said, one.status, one.at) for id, one in latest.items()}
+        if await self._live.hear(news, now + timedelta(seconds=asyncio.get_running_loop().time() - loop)):
+            # The others of this machine and of all others hear of it now; of anything else in a second.
             async with self._database.begin() as work:
                 await bell.ring(work, self._changed)
-
-    def _decided(self, ids: Collection[int]) -> list[tuple[object, ...]]:
-        mirrors = (self._live.mirrors.get(id) for id in ids)
-        return [mirror.said.decides for mirror in mirrors if mirror is not None and mirror.said is not None]
+        return [one.id in latest for one in heard]
 
     def standing(self) -> list[tuple[Mirror, Member]]:
         """Mirrors that may be chosen, or might be but for a doubt, and what each claims to have."""

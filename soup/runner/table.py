@@ -48,15 +48,12 @@ def jobs(
     """Every job soup has."""
     return (
         Job("mirrors.sweep", mirrors_sweep, mirrors.sweep),  # silent mirrors become status 0 (S16)
-        Job(
-            "mirrors.audit", mirrors_audit, audit.run, often=True, aside=audit.under_way
-        ),  # nobody is sent to a hole (C31)
-        Job(
-            "blobs.repair", blobs_repair, repair.run, aside=repair.under_way
-        ),  # what a disk forgot, mirrors may have
         Job("feed.trim", feed_trim, blobs.trim),  # readers get a month to hear of a deletion (D7)
         Job("tokens.expire", tokens_expire, access.expire),
         Job("blobs.count", blobs_count, blobs.count),  # for the metrics
         Job("blobs.scrub", blobs_scrub, scrub.run),  # a disk that forgets is to be found out
         Job("blobs.sweep", blobs_sweep, blobs.sweep),  # bytes of gone blobs, and what crashes left (D17)
+        # Nobody is to be sent to a hole (C31), and what a disk forgot mirrors may have.
+        Job("mirrors.audit", mirrors_audit, audit.run, often=True, aside=audit.under_way),
+        Job("blobs.repair", blobs_repair, repair.run, aside=repair.under_way),
     )

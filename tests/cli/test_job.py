@@ -12,10 +12,21 @@ from tests.command import refusal, soup
 from tests.conftest import Server, Servers
 from tests.databases import KIND
 
-NAMES = ["mirrors.sweep", "feed.trim", "tokens.expire", "blobs.count", "blobs.scrub", "blobs.sweep"]
+NAMES = [
+    "mirrors.sweep",
+    "feed.trim",
+    "tokens.expire",
+    "blobs.count",
+    "blobs.scrub",
+    "blobs.sweep",
+    "mirrors.audit",
+    "blobs.repair",
+]
 SELDOM = {
     "jobs__mirrors_sweep_seconds": 86_400,
     "jobs__blobs_sweep_seconds": 86_400,
+    "jobs__mirrors_audit_seconds": 86_400,
+    "jobs__blobs_repair_seconds": 86_400,
     "blobs__swept_seconds": 0.001,
 }
 
@@ -44,6 +55,8 @@ def test_jobs_that_never_ran(still: Server) -> None:
         ["blobs.count", "300 s", "never", "-", "-", "-"],
         ["blobs.scrub", "60 s", "never", "-", "-", "-"],
         ["blobs.sweep", "86400 s", "never", "-", "-", "-"],
+        ["mirrors.audit", "86400 s", "never", "-", "-", "-"],
+        ["blobs.repair", "86400 s", "never", "-", "-", "-"],
     ] == listed
 
 
@@ -62,8 +75,9 @@ def test_a_job_that_is_run_now(still: Server) -> None:
     assert (0, "blobs.sweep done: 1\n") == (ended.returncode, ended.stdout), ended
     assert not file.exists()
     assert before == holders(still)
-    _, *others, last = rows(beside(still, "job", "ls"))
-    assert ["never"] * 5 == [row[2] for row in others]
+    listed = {row[0]: row for row in rows(beside(still, "job", "ls"))[1:]}
+    last = listed.pop("blobs.sweep")
+    assert {"never"} == {row[2] for row in listed.values()}
     assert "done: 1" == last[5]
     assert abs(datetime.now(UTC) - datetime.fromisoformat(last[2])) < timedelta(minutes=1)
     assert 60 > float(last[3].removesuffix(" s"))

@@ -1,6 +1,6 @@
 """The picture of a process: what it hears of, and what clocks cannot do to it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -25,13 +25,23 @@ class Table:
     rows: dict[int, Mirror] = field(default_factory=dict)
     down: bool = False
     reads: int = 0
+    looks: int = 0
     head: int = 9
 
-    async def load(self, only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
+    async def every(self, _: Mapping[int, Mirror]) -> tuple[Sequence[Mirror], datetime]:
+        return await self.some(self.rows)
+
+    async def some(self, ids: Collection[int]) -> tuple[Sequence[Mirror], datetime]:
         self.reads += 1
         if self.down:
             raise DatabaseDown("the disk is gone")
-        return [one for id, one in self.rows.items() if only is None or id in only], self.clocks.now
+        return [one for id, one in self.rows.items() if id in ids], self.clocks.now
+
+    async def seen(self, since: datetime) -> Mapping[int, datetime]:
+        self.looks += 1
+        return {
+            id: one.last_seen for id, one in self.rows.items() if one.last_seen and one.last_seen >= since
+        }
 
     async def history(self) -> tuple[str, int]:
         return "history", self.head
@@ -55,7 +65,7 @@ def bell() -> Bell:
 
 @pytest.fixture
 def live(table: Table, bell: Bell, clocks: Time) -> Live:
-    return Live(table.load, bell, Rules(), table.history, monotonic=clocks.steady)
+    return Live(table, bell, Rules(), table.history, monotonic=clocks.steady)
 
 
 async def test_how_far_the_feed_goes(live: Live, table: Table) -> None:
@@ -79,15 +89,15 @@ async def test_a_report_while_the_feed_goes_on(table: Table, bell: Bell, clocks:
     What is committed between the two questions is in the feed before it is in a report, and counts.
     """
 
-    async def load(only: Iterable[int] | None) -> tuple[Sequence[Mirror], datetime]:
-        found = await table.load(only)
-        table.head += 1
-        return [
-            replace(one, said=Report(Status.OK, epoch="history", synced_to=10)) for one in found[0]
-        ], found[1]
+    class Quick(Table):
+        async def some(self, ids: Collection[int]) -> tuple[Sequence[Mirror], datetime]:
+            found, moment = await super().some(ids)
+            table.head += 1
+            said = Report(Status.OK, epoch="history", synced_to=10)
+            return [replace(one, said=said) for one in found], moment
 
     table.report(1)
-    live = Live(load, bell, Rules(), table.history, monotonic=clocks.steady)
+    live = Live(Quick(clocks, table.rows), bell, Rules(), table.history, monotonic=clocks.steady)
 
     await live.refresh()
 

@@ -1,7 +1,7 @@
 """Damage that is found and put right again from a mirror."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,12 +17,6 @@ from tests.runner.odd import Odd, odd
 
 LEEK = b"leek"
 LARGE = bytes(range(256)) * 4000
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[Odd]:
-    async with odd() as server:
-        yield server
 
 
 @pytest.fixture
