@@ -312,7 +312,8 @@ def test_yaml_reads_off_as_false(written) -> None:
     """
     A setting whose value is the word `off` can be given as the README shows it.
     """
-    assert Settings() == written("serve: {accel: off}")
+    assert Settings() == written("serve: {accel: off}") == written("cdn: {audit: on}")
+    assert "off" == written("cdn: {audit: off}").cdn.audit
 
 
 @pytest.mark.parametrize("path", [path for path in settings() if path != "data"])

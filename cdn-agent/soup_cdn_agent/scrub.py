@@ -31,7 +31,7 @@ class Scrub:
     async def run(self) -> None:
         """Round after round, for ever. Where the last agent stopped, this one goes on."""
         if not self._pace.rate:
-            return
+            await asyncio.Event().wait()  # for ever all the same: with one of its works the agent ends
         loop = asyncio.get_running_loop()
         while True:
             began = loop.time()

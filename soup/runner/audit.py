@@ -81,6 +81,7 @@ class Audit:
         self._mirrors, self._blobs, self._samples, self._store = mirrors, blobs, samples, store
         self._disk, self._outside, self._dice = disk, outside, dice
         self._on, self._seconds, self._share = on, seconds, SHARE * interval
+        self._early = interval / 2  # a turn is taken by the run that is nearest to it
         self._asked: dict[int, float] = {}
         self._told: dict[int, float] = {}
         self._sound: dict[Digest, float] = {}
@@ -114,7 +115,7 @@ class Audit:
     def _due(self) -> list[tuple[Mirror, Member]]:
         standing = {mirror.id: (mirror, member) for mirror, member in self._mirrors.standing()}
         asked = self._asked = {id: self._asked.get(id, NEVER) for id in standing}
-        before = _now() - self._seconds
+        before = _now() - self._seconds + self._early
         turn = [id for id in standing if asked[id] <= before and id not in self.under_way]
         return [standing[id] for id in sorted(turn, key=asked.__getitem__)]
 

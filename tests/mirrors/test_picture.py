@@ -300,12 +300,12 @@ async def test_a_database_that_is_down(live: Live, table: Table, bell: Bell, clo
 
 async def test_a_close_call(live: Live, table: Table, clocks: Time) -> None:
     """
-    In the last quarter of its time a mirror's report is worth telling others at once.
+    In the last eighth of its time a mirror's report is worth telling others at once.
     """
     table.report(1)
     await live.refresh()
 
     assert not live.close_call(1)
-    clocks.forward(30.1)
+    clocks.forward(35.1)
     assert live.close_call(1)
     assert live.close_call(2)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from soup.core.errors import MirrorSilent
+from soup.core.errors import MirrorSilent, Refused
 from soup.runner.outside import Outside
+from soup.settings import Settings
 from soup.stores.disk import Disk
 from tests.conftest import program
 from tests.runner.odd import odd
@@ -74,6 +75,19 @@ async def test_whom_it_trusts(tmp_path: Path, name: str, trusted: bool, reason: 
             outside.become(None)
             with pytest.raises(MirrorSilent):
                 await outside.ask(url, None, 100)
+
+
+@pytest.mark.parametrize("content", [None, "", "soup", "-----BEGIN CERTIFICATE-----\nsoup\n"])
+def test_a_file_of_authorities_that_is_none(tmp_path: Path, content: str | None) -> None:
+    """
+    It is a fault of the settings: soup does not start like this, nor take it while it runs.
+    """
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+
+    with pytest.raises(Refused, match=f"cdn.ca_file.*{file}"):
+        Settings.load({"SOUP_CDN__CA_FILE": str(file)})
 
 
 async def test_the_name_it_asks_for() -> None:
