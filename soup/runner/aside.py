@@ -36,13 +36,13 @@ class Aside:
         task.add_done_callback(ended)
 
     async def wait(self, until: float, *, fewer_than: int = 1) -> bool:
-        """Wait until there are fewer than so many, up to a moment on the loop's clock; whether there are."""
+        """Wait until there are fewer than so many; whether there are before a moment on the loop's clock."""
         loop = asyncio.get_running_loop()
         while len(self._tasks) >= fewer_than and loop.time() < until:
             await asyncio.wait(
                 self._tasks.values(), timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED
             )
-        return len(self._tasks) < fewer_than
+        return loop.time() < until
 
     async def settle(self) -> None:
         """Wait for all."""

@@ -69,8 +69,8 @@ class Repair:
         A large blob may take longer than the run. Those that cannot be had are tried again later and later.
         Raises DatabaseDown.
         """
-        until = _now() + self._share
         known = await self._damage.known(self._after, LOOKED)
+        until = _now() + self._share
         self._after = known[-1][0].row if len(known) == LOOKED else 0
         for copy, facts in known:
             digest = facts.digest

@@ -237,3 +237,23 @@ async def test_one_that_hangs_among_others(audited: Audited, web: Odd) -> None:
         web.way = "well"
         await web.stop()
         await run
+
+
+async def test_a_run_ends_in_time(cook: Cook, web: Odd) -> None:
+    """
+    However many there are to be asked, a run ends before the next, which goes on with those it left.
+    """
+    audited = Audited(await cook(cdn={"audit_seconds": 3600}, jobs={"mirrors_audit_seconds": 0.4}), web)
+    audited.kitchen.soup.runner._stop()
+    web.add(LEEK)
+    await audited.kitchen.keep(LEEK)
+    for number in range(60):
+        await audited.kitchen.mirror(**{**web.terms, "fqdn": f"127.0.0.{number + 1}"})
+    began, counts = asyncio.get_running_loop().time(), list[int]()
+    while sum(counts) < 60:
+        counts.append(await audited.run())
+        assert asyncio.get_running_loop().time() - began < 20
+
+    assert len(counts) >= 2
+    assert max(counts) <= 90 * 0.4
+    assert 60 == sum(counts)

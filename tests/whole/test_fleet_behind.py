@@ -32,7 +32,9 @@ def seed(data: Path, dice: Random, count: int) -> list[str]:
         (blobs / digests[-1][:3] / digests[-1]).write_bytes(content)
     moment = "2026-01-01 00:00:00.000000"
     with closing(sqlite3.connect(data / "soup.db")) as handle, handle:
-        ((head,), (store,)) = handle.execute("select head from feed union all select id from store").fetchall()
+        ((head,), (store,)) = handle.execute(
+            "select head from feed union all select id from store"
+        ).fetchall()
         rows = [(head + place, bytes.fromhex(one), SIZE) for place, one in enumerate(digests, 1)]
         handle.executemany(
             "insert into blob (id, digest, size, state, seq, created_at, touched_at)"

@@ -201,7 +201,7 @@ def test_eight_mirrors_lie_at_once_and_then_the_ninth(tmp_path: Path) -> None:
 def test_an_agent_that_sees_no_fault(tmp_path: Path) -> None:
     """
     It looks at one web server, clients are sent to another over the same folder. That one stands still without
-    a word; the agent says 1 all the while.
+    without a word; the agent says 1 all the while.
     """
     with fleet_of(tmp_path) as fleet:
         for data in BLOBS:

@@ -68,7 +68,9 @@ def test_a_mirror_finds_it_itself(tmp_path: Path) -> None:
             assert {mirror.url: 1} == fleet.places(others[0])
         again = mirror.well()
 
-    print(f"found after {found:.1f} s, nobody sent there {heard:.2f} s later, whole again after {again:.1f} s")
+    print(
+        f"found after {found:.1f} s, nobody sent there {heard:.2f} s later, whole again after {again:.1f} s"
+    )
     assert {"206"} == set(places)
     assert (mirror.blobs / ".soup-cdn/quarantine" / rotten).exists()
 
