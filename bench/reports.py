@@ -26,7 +26,7 @@ from soup.settings import Settings
 from tests.databases import cluster
 
 BLOBS = 100_000
-PAUSE = 250  # ms between two reports on one connection; one takes a tenth of a second besides
+PAUSE = 600  # ms between two reports on one connection; one takes two tenths of a second besides
 
 REPORTS = """
 local tokens, number, total, failed = {{}}, 0, 0, 0
@@ -52,7 +52,7 @@ def main() -> None:
     """Print a line a figure."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--mirrors", type=int, default=1000)
-    arguments.add_argument("--connections", type=int, default=400, help="of those that report")
+    arguments.add_argument("--connections", type=int, default=1000, help="of those that report")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--seconds", type=int, default=8, help="a round of each")
     arguments.add_argument("--database", default="", help="URL of an empty database")
@@ -74,8 +74,8 @@ def main() -> None:
 
 
 def _rounds(url: str, hits: Path, reports: Path, given: argparse.Namespace) -> None:
-    alone, beside, heard, failed = list[float](), list[float](), list[float](), 0
-    _wrk(url, reports, given.connections, 2)
+    alone, beside, heard, cost, failed = list[float](), list[float](), list[float](), list[float](), 0
+    _wrk(url, reports, given.connections, 4)  # the first use of each token is written down
     for _ in range(given.rounds):
         alone.append(_wrk(url, hits, 32, given.seconds)[0])
         found: list[tuple[float, int]] = []
@@ -87,11 +87,38 @@ def _rounds(url: str, hits: Path, reports: Path, given: argparse.Namespace) -> N
         load.join()
         heard.append(found[0][0])
         failed += found[0][1]
+        before = _cpu()
+        rate, _ = _wrk(url, reports, given.connections, given.seconds)
+        cost.append((_cpu() - before) / (rate * given.seconds))
     print(f"reports.rate {statistics.median(heard):.0f}/s of {given.mirrors} mirrors, {failed} failed")
     both, one = statistics.median(beside), statistics.median(alone)
     print(f"reports.redirects {both:.0f}/s beside them, {one:.0f}/s alone")
+    print(
+        f"reports.cost {1000 * statistics.median(cost):.2f} ms of the core each, PostgreSQL's share included"
+    )
     ratio = statistics.median(with_them / without for with_them, without in zip(beside, alone, strict=True))
     print(f"ratio reports.redirects {ratio:.2f}")
+
+
+def _cpu() -> float:
+    """Seconds of all cores that soup and PostgreSQL have used."""
+    parents, used = dict[int, int](), dict[int, float]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = stat.read_text().rpartition(")")
+            fields = rest.split()
+            if not name.endswith("(wrk"):
+                parents[int(stat.parent.name)] = int(fields[1])
+                used[int(stat.parent.name)] = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+    def ours(pid: int) -> bool:
+        while pid in parents:
+            pid = parents[pid]
+            if pid == os.getpid():
+                return True
+        return False
+
+    return sum(seconds for pid, seconds in used.items() if ours(pid))
 
 
 @contextlib.contextmanager

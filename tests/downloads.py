@@ -9,7 +9,7 @@ from typing import Self
 from tests.fleet import Fleet, Mirror
 from tests.wire import until
 
-PAUSE = 0.05  # seconds between two downloads of a client: other tests want the cores too
+PAUSE = 0.2  # seconds between two downloads of a client: other tests want the cores too
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """/api/cdn: mirrors."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from litestar import Request, Router, delete, get, patch, post
@@ -24,6 +24,16 @@ Asked = Request[Any, Any, Any]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Weight = Annotated[int, Meta(ge=1, le=1000)]
 LARGEST_ID = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """All that a report needs, in one: several cost the framework more time than a report costs us."""
+
+    mirrors: Mirrors
+    blobs: Blobs
+    doors: Doors
+    manners: Manners
 
 
 class NewMirror(Struct, forbid_unknown_fields=True):
@@ -152,10 +162,7 @@ async def one(request: Asked, id: FromPath[int], mirrors: NamedDependency[Mirror
 async def change(
     request: Asked,
     id: FromPath[int],
-    mirrors: NamedDependency[Mirrors],
-    blobs: NamedDependency[Blobs],
-    doors: NamedDependency[Doors],
-    manners: NamedDependency[Manners],
+    desk: NamedDependency[Desk],
 ) -> Json:
     """A report of the mirror, or a change by an administrator.
 
@@ -164,7 +171,8 @@ async def change(
     """
     scope: Any = request.scope
     headers = scope["soup.headers"]
-    token = await doors.speaker(headers, _known(id), mirrors.exists)
+    mirrors = desk.mirrors
+    token = await desk.doors.speaker(headers, _known(id), mirrors.exists)
     sent = await body.small(request.receive, largest=report.LARGEST)
     said = report.parse(scope["query_string"], body.media_type(headers), sent)
     if token.kind is Kind.ADMIN and "status" not in said.fields and (said.fields or token.id):
@@ -173,11 +181,11 @@ async def change(
     if said.changes and token.kind is Kind.ADMIN:
         raise BadBody("a report and a change are two requests")
     await mirrors.report(id, said.report())
-    feed = await blobs.lately()
+    feed = await desk.blobs.lately()
     return {
         "epoch": feed.epoch,
         "head": feed.head,
-        "interval": float(manners.report_seconds),
+        "interval": float(desk.manners.report_seconds),
         "now": text(utc_now()),
     }
 

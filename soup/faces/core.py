@@ -60,6 +60,7 @@ class Face(Guard):
             "flush": self._flush,
             "manners": manners,
             "sync": self.sync,
+            "desk": cdn.Desk(mirrors, blobs, doors, manners),
         }
         self.framework = _framework(parts, control=control)
         envelope = Envelope(self.framework, manners)

@@ -14,6 +14,7 @@ import pytest
 from tests import agents
 from tests.conftest import Server, Servers, bearer, program, sha256
 from tests.fleet import Fleet
+from tests.folders import flip
 from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # the core's rows have no part in it
@@ -150,11 +151,7 @@ def test_a_file_that_rots_is_found_reported_and_mended(core: Server, fleet: Flee
     mirror.well()
     mirror.stop()
     for digest in (digests[0], digests[3]):
-        with mirror.file(digest).open("r+b") as file:
-            file.seek(1000)
-            byte = file.read(1)
-            file.seek(1000)
-            file.write(bytes([byte[0] ^ 1]))
+        flip(mirror.file(digest))
 
     mirror.start(scrub="1GiB")
     found = until(lambda: mirror.agent.metric("damaged_total") == 2)

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from soup.db.lease import Held
+from soup.runner import audit
 from tests.conftest import Cook, Time, sha256
 from tests.runner.auditing import LARGE, LEEK, Audited, count
 from tests.runner.odd import Odd, odd
@@ -243,8 +244,8 @@ async def test_a_run_ends_in_time(cook: Cook, web: Odd) -> None:
     """
     However many there are to be asked, a run ends before the next, which goes on with those it left.
     """
-    audited = Audited(await cook(cdn={"audit_seconds": 3600}, jobs={"mirrors_audit_seconds": 0.4}), web)
-    audited.kitchen.soup.runner._stop()
+    audited = Audited(await cook(cdn={"audit_seconds": 3600}, jobs={"mirrors_audit_seconds": 3600}), web)
+    audited.kitchen.soup.audit._share = audit.SHARE * 0.4
     web.add(LEEK)
     await audited.kitchen.keep(LEEK)
     for number in range(60):
@@ -255,5 +256,5 @@ async def test_a_run_ends_in_time(cook: Cook, web: Odd) -> None:
         assert asyncio.get_running_loop().time() - began < 20
 
     assert len(counts) >= 2
-    assert max(counts) <= 90 * 0.4
+    assert max(counts) <= 1 + audit.RATE * audit.SHARE * 0.4
     assert 60 == sum(counts)

@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import closing
 from itertools import cycle
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -48,9 +49,7 @@ def crowd(fleet: Fleet, data: bytes, folder: Path) -> Counter[str]:
     return Counter(line.partition("/" + sha256(data))[0] for line in run.stdout.splitlines())
 
 
-def test_a_fresh_upload_is_asked_for_by_a_hundred_at_once(
-    tmp_path: Path, pytestconfig: pytest.Config
-) -> None:
+def test_a_hundred_ask_at_once_for_a_fresh_upload(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """
     From the moment it is acknowledged until every mirror has it, and after that: each has the right bytes.
     """
@@ -77,7 +76,7 @@ class Uploads:
         self.kept: list[str] = []
         self.over = threading.Event()
 
-    def __enter__(self) -> "Uploads":
+    def __enter__(self) -> Self:
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
         return self
@@ -101,7 +100,7 @@ class Uploads:
 @pytest.mark.timeout(400)
 def test_the_core_is_killed_under_load(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """
-    Its agents go on where they were, what was acknowledged is there, nobody gets wrong bytes, and those who get
+    Its agents go on where they were, what was acknowledged is there, nobody gets wrong bytes, and who gets
     none asked while it was away.
     """
     away, slack = list[tuple[float, float]](), 1.0
@@ -111,7 +110,7 @@ def test_the_core_is_killed_under_load(tmp_path: Path, pytestconfig: pytest.Conf
         fleet.well(60)
         processes = [mirror.agent.process.pid for mirror in fleet.mirrors]
         with Uploads(fleet, 300_000) as uploads, Downloads(fleet, digests) as clients:
-            for _ in range(8 if pytestconfig.getoption("long") else 2):
+            for _ in range(6 if pytestconfig.getoption("long") else 1):
                 clients.wait(4)
                 until(lambda: any(mirror.agent.metric("blobs_wanted") for mirror in fleet.mirrors), 30)
                 workers, began = fleet.core.workers(), time.monotonic()
@@ -188,7 +187,7 @@ def test_a_core_restored_from_an_older_state(tmp_path: Path) -> None:
                     told["core"] += 1
             if turn == 3 and started.agent.process.poll() is not None:
                 started.start()
-            if turn > 10 and told[started.url] > 100 and told[running.url] > 100:
+            if turn > 10 and min(told[started.url], told[running.url]) > 50:
                 break
             assert time.monotonic() < end
         fleet.well()

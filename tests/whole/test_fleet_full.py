@@ -104,7 +104,7 @@ def test_a_disk_is_filled(disk: Disk, tmp_path: Path, *, keeps: bool) -> None:
         mirror.well()
 
         print(
-            f"{disk.kind}: {have} of {len(digests)} blobs fit, {free / MIB:.1f} MiB free where {kept / MIB:.1f}"
-            f" are to be kept; sent there while it filled: {sent}; complete {went_on:.1f} s after room was made"
+            f"{disk.kind}: {have} of {len(digests)} blobs fit, {free / MIB:.1f} MiB free, {kept / MIB:.1f}"
+            f" reserved; sent there while it filled: {sent}; complete {went_on:.1f} s after there was room"
         )
         assert len(digests) + 1 == sent_right(fleet, mirror, [*digests, fresh])

@@ -1,4 +1,4 @@
-"""A web server, a folder or an agent is lost while clients download: nobody gets wrong bytes, few get none."""
+"""A web server or a folder is lost while clients download: nobody gets wrong bytes, and few get none."""
 
 import os
 import shutil

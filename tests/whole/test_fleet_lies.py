@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
@@ -56,7 +56,7 @@ class Stage:
     def do(self, what: Any) -> None:
         asyncio.run_coroutine_threadsafe(what, self.loop).result(10)
 
-    def __enter__(self) -> "Stage":
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -155,8 +155,8 @@ def reads(core: Server, times: int) -> tuple[int, set[str]]:
 @pytest.mark.row("C31")
 def test_eight_mirrors_lie_at_once_and_then_the_ninth(tmp_path: Path) -> None:
     """
-    Each way to be bad is found out within 20 s, whatever the mirror says, with the reason in the list; the one
-    that is good gets all requests. When that lies too, soup answers all of them. Mended, each is back in 60 s.
+    Each way to be bad is found out within 20 s, whatever the mirror says, with the reason in the list; the
+    good one gets all requests. When that lies too, soup answers all itself. Mended, each is back in 60 s.
     """
     with fleet_of(tmp_path) as fleet, Stage() as stage, ExitStack() as stack:
         core = fleet.core
@@ -200,7 +200,7 @@ def test_eight_mirrors_lie_at_once_and_then_the_ninth(tmp_path: Path) -> None:
 @pytest.mark.row("C31")
 def test_an_agent_that_sees_no_fault(tmp_path: Path) -> None:
     """
-    It looks at one web server, clients are sent to another over the same folder. That one stands still without
+    It looks at one web server, clients are sent to another over the same folder. That one stands still,
     without a word; the agent says 1 all the while.
     """
     with fleet_of(tmp_path) as fleet:

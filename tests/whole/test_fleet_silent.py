@@ -19,8 +19,8 @@ LATE = 2.0  # seconds that a busy machine may be late by
 @pytest.mark.row("S15", "S17", "S20")
 def test_an_agent_is_killed(tmp_path: Path) -> None:
     """
-    It says no word any more. For 40 s after its last the mirror gets requests, and answers each with the right
-    bytes; then others get them; with a new agent the mirror is back at once.
+    It says no word any more. For 40 s after its last the mirror gets requests, and answers each with the
+    right bytes; then others get them; with a new agent the mirror is back at once.
     """
     with fleet_of(tmp_path) as fleet:
         data = os.urandom(50_000)
