@@ -2,7 +2,7 @@
 
 A line is of the combined format. nginx says in it how much of a body it sent, Apache how much it wanted to
 send; so soup's files for Apache have it add to the line what went out, and the smaller figure counts. What
-the agent itself reads to see whether all is well is no delivery.
+agents and cores read to see whether all is well is no delivery.
 """
 
 import os
@@ -18,7 +18,7 @@ OLDER = 2  # rotated logs that are still looked at: a web server goes on writing
 
 _DELIVERED = re.compile(
     rb'^[^"\n]*"GET /[0-9a-f]{64}(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
-    rb'(?![^\n]* "soup-cdn-agent[^ "\n]* probe")([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
+    rb'(?![^\n]* "(?:soup-cdn-agent[^ "\n]* probe|soup audit)")([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
     re.MULTILINE,
 )
 

@@ -16,7 +16,8 @@ from soup.stores.disk import Disk
 
 SECONDS = 3.0  # for an answer that is looked at
 SILENCE = 10.0  # without a byte, after which a mirror is given up
-HEADERS = {"user-agent": "soup", "accept": "*/*", "accept-encoding": "identity"}
+LOOKS = "soup audit"  # what is read only to be looked at is no delivery: agents leave it out of their counts
+HEADERS = {"accept": "*/*", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Outside:
         A name may have several addresses: each `turn` takes another.
         """
         try:
-            async with asyncio.timeout(SECONDS), self.open(url, span, turn=turn) as response:
+            async with asyncio.timeout(SECONDS), self.open(url, span, turn=turn, name=LOOKS) as response:
                 body = bytearray()
                 with suppress(httpx.TransportError):  # cut off in the middle of it: that is an answer too
                     async for piece in response.aiter_raw():
@@ -71,14 +72,14 @@ class Outside:
 
     @asynccontextmanager
     async def open(
-        self, url: str, span: Span | None = None, *, turn: int = 0
+        self, url: str, span: Span | None = None, *, turn: int = 0, name: str = "soup"
     ) -> AsyncIterator[httpx.Response]:
         """An answer whose body is still to be read. Raises MirrorSilent, from where it is read too."""
         client = await self._made()
         with translated():
             target = httpx.URL(url)
             addresses = await self._names.addresses(target.host)
-            headers = {"host": target.netloc.decode()}
+            headers = {"host": target.netloc.decode(), "user-agent": name}
             if span is not None:
                 headers["range"] = f"bytes={span.first}-{span.last}"
             there = target.copy_with(host=addresses[turn % len(addresses)])

@@ -79,6 +79,7 @@ NOT_COUNTED = {
     "no figure": line(told="-"),
     "in a referrer": line("/").replace('"-"', f'"GET /{D} HTTP/1.1" 200 100'),
     "the agent's own look": line(more=" 420").replace("curl/7.88.1", LOOKS),
+    "the core's look": line().replace("curl/7.88.1", "soup audit"),
     "an empty line": "\n",
     "no line of a log": "leek\n",
     "zeros": "\0" * 5000 + "\n",

@@ -107,6 +107,7 @@ def test_what_a_browser_asks_first(mirror: WebServer, digest: str) -> None:
     assert [] == answer.all("cache-control")
 
 
+@pytest.mark.row("C12")
 @pytest.mark.parametrize("asked", [{}, {"Range": "bytes=0-1"}, {"If_None_Match": TAG}, {"If_Match": OTHER}])
 def test_what_a_page_may_read(mirror: WebServer, asked: dict[str, str]) -> None:
     """

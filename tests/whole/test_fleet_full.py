@@ -17,8 +17,8 @@ from tests.wire import until
 pytestmark = pytest.mark.sqlite  # the core's rows have no part in it
 
 MIB = 1 << 20
-SIZE, BALLAST, RESERVE = 48 * MIB, 16 * MIB, 8 * MIB
-BLOBS = 11, 3 * MIB  # large ones, which do not fit beside the ballast, and do without it
+SIZE, BALLAST, RESERVE = 60 * MIB, 24 * MIB, 8 * MIB
+BLOBS = 14, 3 * MIB  # large ones, which do not fit beside the ballast, and do without it
 SMALL = 60, 40_000
 
 
@@ -76,11 +76,11 @@ def test_a_disk_is_filled(disk: Disk, tmp_path: Path, *, keeps: bool) -> None:
     While it fills and when it is full each request ends in the right bytes; it says 2 and why, leaves the
     reserve alone, and goes on by itself when somebody makes room.
     """
-    kept = reserve(disk) if keeps or disk.kind != "tmpfs" else 0
     with fleet_of(tmp_path, cdn__report_seconds=1) as fleet:
         digests = [fleet.core.keep(os.urandom(SMALL[1])) for _ in range(SMALL[0])]
         digests += [fleet.core.keep(os.urandom(BLOBS[1])) for _ in range(BLOBS[0])]
         Random(7).shuffle(digests)
+        kept = reserve(disk) if keeps or disk.kind == "shared" else 0
         blobs = disk.folder / "blobs"
         mirror = fleet.mirror(blobs=blobs, reserve=kept, bandwidth="16MiB")
         began, sent = time.monotonic(), []
