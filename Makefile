@@ -31,7 +31,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql test-long lint rows lock bench-quick bench-pick bench-fleet bench-reports soak clean
+.PHONY: help run test test-postgresql test-long test-whole lint rows lock bench-quick bench-pick bench-fleet bench-reports soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -54,6 +54,11 @@ test-long: .venv/installed-dev ## the feed of 24 and of 8 writers for 20 s, and 
 	.venv/bin/pytest --long --database postgresql tests/whole/test_feed.py
 	.venv/bin/pytest --long tests/whole/test_feed.py
 	.venv/bin/python -m bench.soak
+
+# Not beside each other as in `make test`: what is measured here is how long things take.
+test-whole: .venv/installed-dev ## whole systems for as long as a full proof takes: mirrors, their agents, and what befalls them
+	tests/setup-system
+	.venv/bin/pytest --long tests/whole tests/cdn_agent
 
 lint: .venv/installed-dev ## ruff and mypy alone
 	$(LINT)

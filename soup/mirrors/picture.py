@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from time import perf_counter
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from soup.mirrors.policy import NOBODY, Member, Picture, Rules
 log = structlog.get_logger(__name__)
 
 History = tuple[str, int]  # epoch and head of the feed
-OVERLAP = timedelta(seconds=2)  # what is dated now may be committed so much later
+OVERLAP = 2.0  # seconds: what is dated now may be committed so much later
 THOROUGH = 10.0  # seconds after which everybody is looked at: a report that took its time to be written
 QUICK = 0.001  # seconds: a picture that is drawn as fast is drawn for every report
 SHARE = 0.05  # of this process's time that pictures may take when nothing urgent has happened
@@ -35,8 +35,8 @@ class Source(Protocol):
     async def some(self, ids: Collection[int]) -> tuple[Sequence[Mirror], datetime]:
         """Those of these ids that there are."""
 
-    async def seen(self, since: datetime) -> Mapping[int, datetime]:
-        """Who has reported since a moment, and when last."""
+    async def seen(self, seconds: float) -> Mapping[int, datetime]:
+        """Who has reported in the last so many seconds, and when last."""
 
 
 class Live:
@@ -63,9 +63,8 @@ class Live:
         self._heard = -1
         self._seen: dict[int, datetime] = {}
         self._deadlines: dict[int, float] = {}
-        self._thorough = self._rested = (
-            0.0  # when to look at everybody, and when to draw again at the earliest
-        )
+        self._looked = self._thorough = 0.0  # when reports were looked at last, and when all are next
+        self._rested = 0.0  # when to draw again at the earliest, where nothing is urgent
         self._whole = False  # whether the picture shows all that was heard
         self.mirrors: dict[int, Mirror] = {}
         self.picture: Picture = NOBODY
@@ -110,10 +109,12 @@ class Live:
         Raises DatabaseDown.
         """
         async with self._alone:
-            if self.stale or self.now() >= self._thorough or not self._seen:
+            now = self.now()
+            if self.stale or now >= self._thorough:
                 await self._load_all()
                 return
-            seen = await self._source.seen(max(self._seen.values()) - OVERLAP)
+            seen = await self._source.seen(now - self._looked + OVERLAP)
+            self._looked = now
             changed = [id for id, at in seen.items() if self._seen.get(id) != at]
             if changed:
                 await self._load(changed)
@@ -125,12 +126,12 @@ class Live:
             self._measure()
 
     async def _load_all(self) -> None:
-        rung = self._bell.rung
+        rung, now = self._bell.rung, self.now()
         found, moment = await self._source.every(self.mirrors)
         self._history = await self._ask()  # after the reports: what they have synced is in it by then
         self._take(found, moment)
         self.mirrors = {mirror.id: mirror for mirror in found}
-        self._heard, self._thorough = rung, self.now() + THOROUGH
+        self._heard, self._looked, self._thorough = rung, now, now + THOROUGH
         self._draw()
         self._measure()
 

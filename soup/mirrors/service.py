@@ -65,10 +65,11 @@ class Reports:
         async with self._database.reading() as session:
             return await queries.every(session, ids), await self._database.now(session)
 
-    async def seen(self, since: datetime) -> Mapping[int, datetime]:
+    async def seen(self, seconds: float) -> Mapping[int, datetime]:
         """See Source."""
         async with self._database.reading() as session:
-            return await queries.seen(session, since)
+            now = await self._database.now(session)
+            return await queries.seen(session, now - timedelta(seconds=seconds))
 
 
 class Mirrors:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -105,6 +106,49 @@ def test_a_disk_is_filled(disk: Disk, tmp_path: Path, *, keeps: bool) -> None:
 
         print(
             f"{disk.kind}: {have} of {len(digests)} blobs fit, {free / MIB:.1f} MiB free, {kept / MIB:.1f}"
-            f" reserved; sent there while it filled: {sent}; complete {went_on:.1f} s after there was room"
+            f" reserved; sent there while it filled: {sorted({*sent})}; complete {went_on:.1f} s after there was room"
         )
         assert len(digests) + 1 == sent_right(fleet, mirror, [*digests, fresh])
+
+
+def fill(disk: Disk) -> Path:
+    """Somebody else takes all the room there is; on a disk of everybody's, nothing."""
+    file = disk.folder / "rest"
+    with file.open("wb", buffering=0) as opened, suppress(OSError):
+        while disk.kind == "tmpfs":
+            opened.write(bytes(64 * 1024))
+    return file
+
+
+def test_somebody_else_fills_the_disk(disk: Disk, tmp_path: Path) -> None:
+    """
+    Not a byte can be written, not even what the agent notes down: it reports on, and each request ends in the
+    right bytes, of what is deleted meanwhile too. When there is room it goes on by itself.
+    """
+    with fleet_of(tmp_path, cdn__report_seconds=1) as fleet:
+        core = fleet.core
+        digests = [core.keep(os.urandom(size)) for size in (*[SMALL[1]] * 20, *[BLOBS[1]] * 5)]
+        mirror = fleet.mirror(blobs=disk.folder / "blobs", bandwidth="4MiB")
+        until(lambda: len(mirror.agent.files()) > 20, 30)
+        rest = fill(disk)
+        fresh = core.keep(os.urandom(SMALL[1]))
+        core.client.delete(f"/api/blob/{digests[0]}", headers=core.admin)
+        seen, sent, end = set[tuple[int, str]](), list[int](), time.monotonic() + 6
+        while time.monotonic() < end:
+            listed = mirror.listed()
+            seen.add((listed["status"], listed["message"]))
+            sent.append(sent_right(fleet, mirror, [*digests[1:], fresh]))
+            assert listed["online"]
+            assert 404 == core.client.get(f"/{digests[0]}").status_code
+            time.sleep(0.2)
+        pid = mirror.agent.process.pid
+        rest.unlink()
+        went_on = mirror.well(60)
+
+        print(
+            f"{disk.kind}: said {seen}, sent there {sorted({*sent})}; well {went_on:.1f} s after there was room"
+        )
+        assert pid == mirror.agent.process.pid
+        assert mirror.agent.process.poll() is None
+        assert {*digests[1:], fresh} == mirror.agent.files()
+        assert disk.kind == "shared" or {status for status, _ in seen} & {2, 3}
