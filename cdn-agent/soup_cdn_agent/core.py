@@ -1,11 +1,14 @@
 """What the agent asks of soup."""
 
+import asyncio
+import json
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -13,8 +16,16 @@ from soup_cdn_agent import __version__
 from soup_cdn_agent.index import Wanted
 
 PAGE = 1000
+PROBLEM = 64 << 10  # bytes of an answer that says no
 TIMEOUT = httpx.Timeout(10, read=20, pool=60)
+SECONDS = 60.0  # for an answer in JSON, all of it
+LONGEST = 16 << 20  # bytes of one
+SLOWEST = 60.0, 64 << 10  # a body that takes so many seconds of waiting for fewer bytes does not come
+LEFT_ALONE = 300.0  # seconds that a core may ask for at most
+INTERVAL = 0.5, 3600.0  # seconds between reports that a core may ask for
 AGENT = f"soup-cdn-agent/{__version__}"
+T = TypeVar("T")
+_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
 class CoreDown(Exception):
@@ -31,6 +42,10 @@ class Refused(Exception):
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
         self.status = status
+
+
+class MirrorDown(Exception):
+    """Another mirror could not give what the core says it has."""
 
 
 class CursorTooOld(Exception):
@@ -86,47 +101,42 @@ class Core:
         """Let go of connections."""
         await self._http.aclose()
 
-    async def report(self, said: dict[str, Any]) -> Heard:
-        """Say how the mirror is. Raises CoreDown, Refused."""
-        answer = await self._ask("PATCH", f"/api/cdn/{self._id}", json=said)
-        return Heard(str(answer["epoch"]), int(answer["head"]), float(answer.get("interval", 30)))
+    async def report(self, said: dict[str, Any], seconds: float) -> Heard:
+        """Say how the mirror is, and wait so long for an answer. Raises CoreDown, Refused."""
+        return await self._ask("PATCH", f"/api/cdn/{self._id}", _heard, seconds, json=said)
 
     async def changes(self, after: int, epoch: str) -> Stretch:
         """What has changed behind a cursor. Raises CoreDown, Refused, CursorTooOld."""
+        asked = {"after": after, "epoch": epoch, "limit": PAGE}
         try:
-            answer = await self._ask(
-                "GET", "/api/blob:changes", params={"after": after, "epoch": epoch, "limit": PAGE}
-            )
+            return await self._ask("GET", "/api/blob:changes", _stretch, params=asked)
         except Refused as error:
             if error.status == httpx.codes.GONE:
                 raise CursorTooOld from error
             raise
-        changes = answer["changes"]
-        return Stretch(
-            answer["epoch"],
-            answer["head"],
-            answer["next"],
-            tuple(_wanted(one) for one in changes if one["state"] == "present"),
-            tuple(one["digest"] for one in changes if one["state"] != "present"),
-        )
 
     async def page(self, after: str | None) -> Page:
         """Blobs in the order of digests, from behind one. Raises CoreDown, Refused."""
         asked = {"limit": PAGE} | ({} if after is None else {"after": after})
-        answer = await self._ask("GET", "/api/blob:list", params=asked)
-        return Page(
-            answer["epoch"], answer["head"], tuple(_wanted(one) for one in answer["blobs"]), answer["next"]
-        )
+        page: Page = await self._ask("GET", "/api/blob:list", _page, params=asked)
+        if page.next is not None and page.next <= (after or ""):
+            raise CoreDown("its list of blobs goes round in a circle")
+        return page
 
     @asynccontextmanager
     async def bundle(self, digests: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar of these blobs, as far as the core has them. Raises CoreDown, Refused."""
         async with self._stream("POST", "/api/blob:bundle", json={"digests": list(digests)}) as answer:
+            if not answer.headers.get("content-type", "").startswith("application/x-tar"):
+                raise CoreDown(f"{answer.url.host} answered no bundle: is something between us and soup?")
             yield _pieces(answer)
 
     @asynccontextmanager
     async def blob(self, digest: str, start: int, *, from_mirrors: bool) -> AsyncIterator["Coming"]:
-        """A blob from a byte on, from the core or, if it likes, another mirror. Raises CoreDown, Refused."""
+        """A blob from a byte on, from the core or, if it likes, another mirror.
+
+        Raises CoreDown, Refused, MirrorDown.
+        """
         headers = {"range": f"bytes={start}-", "if-range": f'"{digest}"'} if start else {}
         asked = {"from": "mirrors"} if from_mirrors else {}
         async with self._stream("GET", f"/{digest}", params=asked, headers=headers) as answer:
@@ -139,23 +149,32 @@ class Core:
 
     @asynccontextmanager
     async def _other(self, link: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
-        """Another mirror's answer. It is not shown our token."""
-        with _told(link):
-            async with self._http.stream("GET", link, headers=headers) as answer:
-                if answer.status_code not in {200, 206}:
-                    raise CoreDown(f"{link} answered {answer.status_code}")
-                yield answer
-
-    async def _ask(self, method: str, path: str, **how: Any) -> Any:
-        url, headers = self._urls[0], self._headers()
+        """Another mirror's answer. It is not shown our token, and may not send us on."""
         try:
-            with _told(url):
-                answer = await self._http.request(method, url + path, headers=headers, **how)
-                _judge(answer)
-                return answer.json()
-        except CoreDown:
+            with _told(link):
+                async with self._http.stream("GET", link, headers=headers) as answer:
+                    if answer.status_code not in {200, 206}:
+                        raise CoreDown(f"{link} answered {answer.status_code}")
+                    yield answer
+        except (CoreDown, UnicodeError) as error:  # a host that is none
+            raise MirrorDown(str(error)) from error
+
+    async def _ask(
+        self, method: str, path: str, read: Callable[[Any], T], seconds: float = SECONDS, **how: Any
+    ) -> T:
+        """What a core answers in JSON, all of it within so many seconds."""
+        url = self._urls[0]
+        try:
+            async with asyncio.timeout(seconds), self._stream(method, path, **how) as answer:
+                text = await _start(answer, LONGEST)
+                try:
+                    return read(json.loads(text))
+                except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+                    told = f"{error or type(error).__name__}"[:200]
+                    raise CoreDown(f"{url}{path}: not an answer of soup's: {told}") from error
+        except TimeoutError as error:
             self._next(url)
-            raise
+            raise CoreDown(f"{url} did not answer within {seconds:g} s") from error
 
     @asynccontextmanager
     async def _stream(
@@ -167,9 +186,9 @@ class Core:
             with _told(url):
                 async with self._http.stream(method, url + path, headers=sent, **how) as answer:
                     if not answer.is_success:
-                        await answer.aread()
-                    if not answer.has_redirect_location:
-                        _judge(answer)
+                        body = await _start(answer, PROBLEM)
+                        if method != "GET" or not answer.has_redirect_location:
+                            _judge(answer, body)
                     yield answer
         except CoreDown:
             self._next(url)
@@ -177,9 +196,12 @@ class Core:
 
     def _headers(self) -> dict[str, str]:
         try:
-            return {"authorization": f"Bearer {self._secret()}"}
-        except OSError as error:
+            secret = self._secret()
+        except (OSError, ValueError) as error:
             raise Refused(f"the token cannot be read: {error}", 0) from error
+        if not re.fullmatch("[!-~]+", secret):
+            raise Refused("the token is empty or none", 0)
+        return {"authorization": f"Bearer {secret}"}
 
     def _next(self, url: str) -> None:
         """Ask another core the next time."""
@@ -204,9 +226,31 @@ def _coming(answer: httpx.Response, start: int, source: str) -> Coming:
 
 
 async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
+    loop, coming = asyncio.get_running_loop(), answer.aiter_raw()
+    seconds, least = SLOWEST
+    waited, size = 0.0, 0
     with _told(str(answer.url)):
-        async for piece in answer.aiter_raw():
+        while True:
+            asked = loop.time()
+            piece = await anext(coming, None)
+            if piece is None:
+                return
+            waited, size = waited + loop.time() - asked, size + len(piece)
+            if waited > seconds:
+                if size < least:
+                    raise CoreDown(f"{answer.url.host} sent {size} bytes in {waited:.0f} s")
+                waited, size = 0.0, 0
             yield piece
+
+
+async def _start(answer: httpx.Response, most: int) -> bytes:
+    """A body that should be short; of a longer one, so many bytes."""
+    text = bytearray()
+    async for piece in answer.aiter_bytes():
+        text += piece
+        if len(text) >= most:
+            break
+    return bytes(text[:most])
 
 
 class _told:  # noqa: N801 - used as a statement
@@ -224,23 +268,53 @@ class _told:  # noqa: N801 - used as a statement
             raise CoreDown(f"{self._url}: {error or type(error).__name__}") from error
 
 
-def _judge(answer: httpx.Response) -> None:
-    if answer.is_success:
-        return
+def _judge(answer: httpx.Response, body: bytes) -> None:
     try:
-        problem = dict(answer.json())
+        problem = dict(json.loads(body))
     except (ValueError, TypeError):
         problem = {}
-    reason = f"{answer.url.host} answered {answer.status_code}: {problem.get('detail', answer.reason_phrase)}"
+    said = str(problem.get("detail", answer.reason_phrase))[:300]
+    reason = f"{answer.url.host} answered {answer.status_code}: {said}"
     if problem.get("type") == "urn:soup:error:blob-missing":
         raise Refused(reason, answer.status_code)  # it cannot give this one; all else is well
     if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_redirect:
         after = answer.headers.get("retry-after", "")
-        raise CoreDown(reason, float(after) if after.isdigit() else 0.0)
+        raise CoreDown(reason, min(float(after), LEFT_ALONE) if after.isdecimal() else 0.0)
     raise Refused(reason, answer.status_code)
 
 
-def _wanted(one: Any) -> Wanted:
-    return Wanted(
-        one["digest"], one["size"], int(datetime.fromisoformat(one["created_at"]).timestamp()), one["seq"]
+def _heard(answer: Any) -> Heard:
+    least, most = INTERVAL
+    interval = min(most, max(least, float(answer.get("interval", 30))))
+    return Heard(str(answer["epoch"]), int(answer["head"]), interval)
+
+
+def _stretch(answer: Any) -> Stretch:
+    changes = answer["changes"]
+    return Stretch(
+        str(answer["epoch"]),
+        int(answer["head"]),
+        int(answer["next"]),
+        tuple(_wanted(one) for one in changes if one["state"] == "present"),
+        tuple(_digest(one) for one in changes if one["state"] != "present"),
     )
+
+
+def _page(answer: Any) -> Page:
+    blobs, after = tuple(_wanted(one) for one in answer["blobs"]), answer["next"]
+    return Page(str(answer["epoch"]), int(answer["head"]), blobs, None if after is None else str(after))
+
+
+def _digest(one: Any) -> str:
+    digest = one["digest"]
+    if not _DIGEST(digest):
+        raise ValueError(f"no digest: {digest!r}")
+    return str(digest)
+
+
+def _wanted(one: Any) -> Wanted:
+    created_at = int(datetime.fromisoformat(one["created_at"]).timestamp())
+    size, number = int(one["size"]), int(one["seq"])
+    if not (0 <= size < 1 << 63 and 0 <= number < 1 << 63):
+        raise ValueError(f"no size and number: {size}, {number}")
+    return Wanted(_digest(one), size, created_at, number)

@@ -38,7 +38,8 @@ class Feed:
         self._threads, self._known, self._holds = threads, known, holds
         self._round = 0  # how often the list was read
         self._first: Page | None = None  # of the list that is being read
-        self._after: str | None = None
+        self._after: str | None = None  # up to where it was
+        self._listed = False  # whether all of it was
 
     def open(self) -> None:
         """Take up what was written down. Other limits than then: the whole list has to be read."""
@@ -60,8 +61,7 @@ class Feed:
             log.warning("feed.went_back", head=head, cursor=known.cursor)
         if (epoch, head) != (known.epoch, known.cursor) or known.merging:
             if known.epoch != epoch or head < known.cursor:
-                known.merging = True  # what was claimed is of another history
-                known.report.ring()
+                self._begin_anew()
             known.feed.ring()
 
     async def run(self) -> None:
@@ -77,23 +77,32 @@ class Feed:
                 self._known.feed.ring()
 
     async def _follow(self) -> None:
-        known = self._known
+        known, merged = self._known, False
         while True:
             if known.merging:
+                if merged:
+                    raise CoreDown("its feed does not go on where its list of blobs ended")
                 await self._merge()
+                merged = True
             try:
                 stretch = await self._core.changes(known.cursor, known.epoch)
             except CursorTooOld:
-                known.merging = True
+                self._begin_anew()
                 continue
             if stretch.epoch != known.epoch or stretch.head < known.cursor:
-                known.merging = True
+                self._begin_anew()
                 continue
             known.head = stretch.head
-            if stretch.next > known.cursor:
-                await self._apply(stretch)
+            if stretch.next <= known.cursor:
+                return  # nothing, for now: the next report tells
+            await self._apply(stretch)
             if stretch.next >= stretch.head:
                 return
+
+    def _begin_anew(self) -> None:
+        """What is claimed is of another history: the list has to be read."""
+        self._known.merging = True
+        self._known.report.ring()
 
     async def _apply(self, stretch: Stretch) -> None:
         removed = await self._threads.ledger(self._written, stretch)
@@ -102,9 +111,9 @@ class Feed:
         self._known.fetch.ring()
 
     def _written(self, stretch: Stretch) -> int:
-        self._index.expect((blob for blob in stretch.present if blob in self._holds), self._round)
+        removed = self._folder.remove(stretch.absent)  # first: on a full disk this makes room for the rest
         self._index.forget(stretch.absent)
-        removed = self._folder.remove(stretch.absent)
+        self._index.expect((blob for blob in stretch.present if blob in self._holds), self._round)
         self._index.write(cursor=stretch.next)
         return removed
 
@@ -115,22 +124,24 @@ class Feed:
         """
         known, ledger = self._known, self._threads.ledger
         if self._first is None:
-            self._after, self._round = None, await ledger(self._begin_round)
+            self._round = await ledger(self._begin_round)
+            self._after, self._listed = None, False
             log.info("list.read", round=self._round)
-        while self._first is None or self._after is not None:
+        while not self._listed:
             page = await self._core.page(self._after)
-            self._first = first = self._first or page
+            first = self._first = self._first or page
             if page.epoch != first.epoch or page.head < first.head:
                 self._first = None
                 raise CoreDown("its feed is another than when the list was begun")
             blobs = [blob for blob in page.present if blob in self._holds]
             await ledger(self._index.expect, blobs, self._round)
             known.fetch.ring()
-            self._after = page.next
-        first, round, self._first = self._first, self._round, None
-        while outdated := await ledger(self._index.outdated, round, SOME):
+            self._after, self._listed = page.next, page.next is None
+        first = self._first
+        while outdated := await ledger(self._index.outdated, self._round, SOME):
             await ledger(self._index.forget, outdated)
         await ledger(lambda: self._index.write(epoch=first.epoch, cursor=first.head, merging=False))
+        self._first = None
         known.epoch, known.cursor, known.head, known.merging = first.epoch, first.head, first.head, False
         known.scanned = False  # files nobody knows are to be found
         known.scan.ring()

@@ -62,6 +62,7 @@ class Fetch:
         self._paused_until = 0.0
         self._bundles = self._singles = 0
         self._tight: str | None = None
+        self._full_until = 0.0  # what there was no room for rests about as long
 
     async def run(self) -> None:
         """Fetch whatever is wanted, for ever."""
@@ -82,7 +83,7 @@ class Fetch:
             return
         room = await self._threads.run(self._folder.room)
         left = room.free - self._folder.reserve(room) - sum(self._busy.values())
-        self._tight = None
+        self._tight = "the disk is full" if _now() < self._full_until else None
         while self._bundles < BUNDLES and (batch := await self._candidates(BUNDLED, left, up_to=self._small)):
             left -= sum(blob.size for blob in batch)
             self._bundles += 1
@@ -152,6 +153,7 @@ class Fetch:
             self._rest(left, str(error))
         except OSError as error:
             if error.errno in FULL:
+                self._full_until = _now() + REST[0]
                 self._tight = self._known.full = "the disk is full"
                 await self._threads.run(self._folder.remove_parts, [*left])
             self._rest(left, str(error))

@@ -4,6 +4,8 @@ A file appears under its name when it is whole, right and on disk. All of this b
 threads.
 """
 
+import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -17,6 +19,9 @@ from pathlib import Path
 PIECE = 1 << 20
 OWN = ".soup-cdn"
 QUARANTINED = 16  # bad files kept for somebody to look at; the oldest go
+KEPT = 1 << 30  # bytes of them
+FULL = {errno.ENOSPC, errno.EDQUOT}
+BAD = {errno.EACCES, errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOTDIR}  # this file or folder, no other
 _DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -37,14 +42,27 @@ class Folder:
         self.incoming, self.quarantine = self.own / "incoming", self.own / "quarantine"
         self._reserve = reserve
         self.device = 0
+        self._lock: int | None = None
 
     def open(self) -> None:
-        """Make what is missing, and remove what a crash left. Raises OSError."""
+        """Take it for us alone, make what is missing, remove what a crash left. Raises OSError."""
         self.root.mkdir(parents=True, exist_ok=True)
         self.device = self.root.stat().st_dev
         self.prepare()
+        self._lock = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise BlockingIOError(f"another agent keeps {self.root}: each wants a folder of its own") from error
         for left in self.incoming.glob("*.new"):
             left.unlink()
+
+    def close(self) -> None:
+        """Leave it to others."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def prepare(self) -> None:
         """Make the folders of our own. Raises OSError."""
@@ -65,6 +83,10 @@ class Folder:
             return self.path(digest).stat().st_size
         except FileNotFoundError:
             return None
+        except OSError as error:
+            if error.errno in BAD:
+                return None
+            raise
 
     def keep(self, blobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Keep small blobs (digest, bytes, Unix time they were created); those whose bytes are right."""
@@ -124,13 +146,16 @@ class Folder:
         return found
 
     def whole(self, digest: str) -> bool:
-        """Whether the file of a blob has its bytes."""
+        """Whether the file of a blob has its bytes. Raises OSError where that is no fault of the file."""
         try:
-            file = self.path(digest).open("rb")
+            with self.path(digest).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
         except FileNotFoundError:
             return False
-        with file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except OSError as error:
+            if error.errno in BAD:
+                return False
+            raise
 
     def remove(self, digests: Iterable[str]) -> int:
         """Remove blobs; how many were here."""
@@ -149,12 +174,18 @@ class Folder:
 
     def set_aside(self, digest: str) -> None:
         """Take a bad file out of the web server's sight, for somebody to look at; the oldest of many go."""
-        with suppress(FileNotFoundError):
+        try:
             self.path(digest).rename(self.quarantine / digest)
             os.utime(self.quarantine / digest)
-        kept = sorted(self.quarantine.iterdir(), key=lambda path: path.stat().st_mtime)
-        for path in kept[:-QUARANTINED]:
-            path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return
+        except OSError:  # there is no room even for its name
+            self.path(digest).unlink(missing_ok=True)
+        size = 0
+        for place, (_, held, path) in enumerate(sorted(_aged(self.quarantine), reverse=True)):
+            size += held
+            if place >= QUARANTINED or (place and size > KEPT):
+                path.unlink(missing_ok=True)
 
     def room(self) -> Room:
         """How much room there is. Raises OSError."""
@@ -194,9 +225,24 @@ class Folder:
                         with suppress(FileNotFoundError):
                             if entry.is_file(follow_symlinks=False):
                                 found[entry.name] = entry.stat(follow_symlinks=False).st_size
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             pass
+        except OSError as error:  # one bad folder of 4096 is no reason to know nothing of the others
+            if error.errno not in BAD:
+                raise
         return found
 
+    def parts(self) -> Iterator[str]:
+        """The blobs of which a part is here."""
+        for path in self.incoming.glob("*.part"):
+            if _DIGEST(path.stem):
+                yield path.stem
 
-FULL = {28, 122}  # ENOSPC, EDQUOT
+
+def _aged(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time, size and path of each file."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            seen = path.stat()
+            yield seen.st_mtime, seen.st_size, path
+

@@ -16,10 +16,14 @@ create table if not exists blob (
     digest blob primary key, size integer not null, created_at integer not null, seq integer not null,
     here integer not null, round integer not null
 ) without rowid;
-create index if not exists blob_wanted on blob (seq) where here = 0;
+create index if not exists blob_missing on blob (seq, size) where here = 0;
 create table if not exists note (name text primary key, value text not null) without rowid;
 """
 NEAR = 1000  # rows looked at for one that is small
+
+
+class Corrupt(Exception):
+    """The file of the index is damaged: it is to be begun anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,14 @@ class Index:
         self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
         try:
             self._begin()
-        except sqlite3.DatabaseError:  # it is not worth mending: the folder and the feed say it all again
-            self._db.close()
-            for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):
-                file.with_name(name).unlink(missing_ok=True)
+        except sqlite3.DatabaseError as error:
+            if not damaged(error):
+                raise
+            self.discard()
             self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=5)
             self._begin()
         self._node = self._inode()
+        self._every: int | None = None  # how many rows there are
 
     def _begin(self) -> None:
         self._db.execute("pragma journal_mode = wal")
@@ -68,6 +73,12 @@ class Index:
     def lost(self) -> bool:
         """Whether its file is gone, and with it, most likely, everything it speaks of."""
         return self._inode() != self._node
+
+    def discard(self) -> None:
+        """Throw it away. It is not worth mending: the folder and the feed say it all again."""
+        self._db.close()
+        for name in (self.file.name, f"{self.file.name}-wal", f"{self.file.name}-shm"):
+            self.file.with_name(name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Take in the log and let go of the file."""
@@ -90,12 +101,21 @@ class Index:
         try:
             self._db.executemany(statement, rows)
         except BaseException:
-            self._db.execute("rollback")
+            self._undo()
             raise
-        self._db.execute("commit")
+        try:
+            self._db.execute("commit")
+        except BaseException:
+            self._undo()
+            raise
+
+    def _undo(self) -> None:
+        if self._db.in_transaction:  # a full disk has ended it already
+            self._db.execute("rollback")
 
     def expect(self, blobs: Iterable[Wanted], round: int) -> None:
         """These should be here. What is here already stays so."""
+        self._every = None
         self._many(
             "insert into blob values (?, ?, ?, ?, 0, ?) on conflict (digest) do update set"
             " created_at = excluded.created_at, seq = excluded.seq, round = excluded.round",
@@ -104,6 +124,7 @@ class Index:
 
     def forget(self, digests: Iterable[str]) -> None:
         """These should not be here any more."""
+        self._every = None
         self._many("delete from blob where digest = ?", ((bytes.fromhex(d),) for d in digests))
 
     def arrived(self, digests: Iterable[str]) -> list[str]:
@@ -148,8 +169,9 @@ class Index:
     def counts(self) -> tuple[int, int]:
         """How many should be here, and how many of them are not."""
         (wanted,) = self._db.execute("select count(*) from blob where here = 0").fetchone()
-        (every,) = self._db.execute("select count(*) from blob").fetchone()
-        return every, wanted
+        if self._every is None:
+            (self._every,) = self._db.execute("select count(*) from blob").fetchone()
+        return self._every or 0, wanted
 
     def folder(self, prefix: str) -> dict[str, tuple[int, bool]]:
         """Size and presence of all that should be in a folder of three digits."""
@@ -180,6 +202,12 @@ class Index:
         """What no list of this round has named: the core does not have it."""
         rows = self._db.execute("select digest from blob where round < ? limit ?", (round, limit))
         return [raw.hex() for (raw,) in rows]
+
+
+def damaged(error: BaseException) -> bool:
+    """Whether it says that the file itself is bad, and not that the disk is full or somebody else writes."""
+    code = getattr(error, "sqlite_errorcode", None) or 0
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _wanted(row: Any) -> Wanted:

@@ -1,6 +1,7 @@
 """What the agent knows at this moment, and the threads that find it out."""
 
 import asyncio
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from soup_cdn_agent.folder import Room
+from soup_cdn_agent.index import Corrupt, damaged
 from soup_cdn_agent.standing import Claim, Facts
 
 T = TypeVar("T")
@@ -25,8 +27,13 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self._files, act, *what)
 
     async def ledger(self, act: Callable[..., T], *what: Any) -> T:
-        """Something with the index: one thing at a time, in the order they were asked."""
-        return await asyncio.get_running_loop().run_in_executor(self._ledger, act, *what)
+        """Something with the index: one thing at a time, in the order they were asked. Raises Corrupt."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._ledger, act, *what)
+        except sqlite3.DatabaseError as error:
+            if damaged(error):
+                raise Corrupt(str(error)) from error
+            raise
 
     def close(self) -> None:
         """Take no more work."""
@@ -39,6 +46,11 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
+
+    @property
+    def rung(self) -> bool:
+        """Whether somebody has rung whom nobody has heard yet."""
+        return self._rung.is_set()
 
     def ring(self) -> None:
         """Wake who waits."""
@@ -60,7 +72,8 @@ class Known:
     """Everything the parts of the agent tell each other.
 
     `epoch` and `cursor` say how far the feed was read, `head` how far it goes; while `merging` or not yet
-    `scanned` nothing is claimed. `counted` has what /metrics shows.
+    `scanned` nothing is claimed. `unreadable` is why the index is not, `failed` has the works that ended of
+    themselves and are begun again. `counted` has what /metrics shows.
     """
 
     epoch: str = ""
@@ -71,6 +84,8 @@ class Known:
     probe: str | None = None
     looked: bool = False
     unwritable: str | None = None
+    unreadable: str | None = None
+    failed: dict[str, str] = field(default_factory=dict)
     full: str | None = None
     strays: str | None = None
     blobs: int = 0
@@ -96,4 +111,6 @@ class Known:
         elif not self.scanned:
             reading = "looking through its folder"
         behind = self.wanted + max(0, self.head - self.cursor)
-        return Facts(self.probe, self.looked, self.unwritable, self.full, reading, behind, self.failing)
+        failed = "; ".join(f"its {work} fails: {reason}" for work, reason in self.failed.items())
+        broken = self.unwritable or self.unreadable
+        return Facts(self.probe, self.looked, broken, self.full, reading, behind, self.failing, failed or None)

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import random
+import sqlite3
 import ssl
 
 import httpx
@@ -54,10 +55,15 @@ class Probe:
         await self._http.aclose()
 
     async def look(self) -> None:
-        """Look once, and write down what was seen.
+        """Look once, and write down what was seen. Who cannot even look does not say that all is well."""
+        try:
+            await self._look()
+        except (OSError, sqlite3.Error) as error:
+            self._known.probe = f"no blob can be looked at: {error}"
+            log.error("web.unseen", reason=str(error))  # noqa: TRY400 - it says all
 
-        A blob that is wrong on disk is damage, and no fault of the web server: another is looked at.
-        """
+    async def _look(self) -> None:
+        """A blob that is wrong on disk is damage, and no fault of the web server: another is looked at."""
         known = self._known
         known.unwritable = await self._threads.run(self._folder.unwritable)
         fault, looked, missing = None, False, 0
@@ -73,6 +79,7 @@ class Probe:
             missing += await self._threads.run(self._folder.size, blob.digest) is None
         if missing > 1:
             known.scanned = False  # nothing is claimed until it is known what is left
+            known.scan.ring()
             known.report.ring()
         if fault != known.probe:
             log.log(30 if fault else 20, "web.wrong" if fault else "web.right", reason=fault)
@@ -84,9 +91,9 @@ class Probe:
             return False  # it was removed meanwhile
         if await self._threads.run(self._folder.size, blob.digest) is None:
             self._known.scan.ring()  # who has lost one may have lost more
-            await self._scrub.check(blob)
+            await self._scrub.check(blob, slowly=False)
             return False
-        return blob.size > WHOLE or await self._scrub.check(blob)
+        return blob.size > WHOLE or await self._scrub.check(blob, slowly=False)
 
     async def _fault(self, blob: Wanted) -> str | None:
         """What is wrong with how the web server serves a blob."""
@@ -135,5 +142,7 @@ def _held(folder: Folder, digest: str, start: int) -> bytes | None:
         return None
     try:
         return os.pread(fd, RANGE, start)
+    except OSError:
+        return None
     finally:
         os.close(fd)

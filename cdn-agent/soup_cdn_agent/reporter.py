@@ -67,11 +67,11 @@ class Reporter:
                 until = min(until, self._due(await self._judge()))
 
     def _due(self, now: tuple[Status, Claim]) -> float:
-        """When this is to be told: at once what sends clients elsewhere, and soon that the mirror gets on."""
+        """When this is to be told: at once what sends clients elsewhere or here at all; soon what gets on."""
         if self._said is None:
             return 0.0
         (status, claim), (old, before) = now, self._said
-        if status != old or claim.less_than(before):
+        if status != old or claim.less_than(before) or (claim.synced_to and not before.synced_to):
             return 0.0
         last = self._known.reported_at or 0.0
         return last + (SOON if claim != before else self._interval)

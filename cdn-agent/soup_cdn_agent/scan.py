@@ -9,6 +9,7 @@ from soup_cdn_agent.known import Known, Threads
 log = structlog.get_logger(__name__)
 
 DAILY = 86_400.0
+SOME = 250  # files removed while nobody else gets at the index
 FEW = 100  # strays that are removed without asking, or a tenth of what should be here
 
 
@@ -16,7 +17,7 @@ class Scan:
     """Compares names and sizes with the index: at the start, when a blob is found missing, and once a day.
 
     Nothing is claimed before the first has ended. `strays` is what becomes of blobs the core does not have:
-    `remove`, or `keep`.
+    `remove`, `remove_all`, or `keep`.
     """
 
     def __init__(self, index: Index, folder: Folder, threads: Threads, known: Known, strays: str) -> None:
@@ -31,15 +32,26 @@ class Scan:
 
     async def once(self) -> None:
         """One look at all folders. What is missing or cut off is wanted again; strays go."""
-        known, gone, strays = self._known, 0, list[str]()
+        known, ledger = self._known, self._threads.ledger
+        merging, gone, unknown = known.merging, 0, 0
+        known.blobs, known.wanted = await ledger(self._index.counts)
+        most = max(FEW, known.blobs // 10)
+        strays: list[str] = []
         for prefix in self._folder.prefixes():
-            lost, unknown = await self._threads.ledger(self._compare, prefix)
+            lost, found = await ledger(self._compare, prefix)
             gone += lost
-            strays += unknown
-        known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
+            if found and self._strays == "remove_all" and not known.merging:
+                known.counted["removed"] += await ledger(self._remove, found)
+            elif self._strays == "remove":
+                unknown += len(found)
+                strays += found[: most - len(strays)]
+        known.blobs, known.wanted = await ledger(self._index.counts)
+        if not merging and not known.merging:
+            await self._judge(strays, unknown)
         if not known.merging:
-            await self._judge(strays)
-            known.scanned = True
+            await ledger(self._remove_parts)
+            if not known.scan.rung:  # else there is more to be found
+                known.scanned = True
         if gone:
             log.warning("folder.incomplete", blobs=gone)
             known.fetch.ring()
@@ -56,22 +68,27 @@ class Scan:
             self._index.lost_files(lost)
         return len(lost), [digest for digest in files if digest not in rows]
 
-    async def _judge(self, strays: list[str]) -> None:
+    async def _judge(self, strays: list[str], unknown: int) -> None:
         """Remove blobs the core does not have, unless they are so many that it may be the core that errs."""
         known = self._known
         known.strays = None
-        if not strays or self._strays == "keep":
-            return
-        if len(strays) > max(FEW, known.blobs // 10) and self._strays != "remove_all":
+        if unknown > len(strays):
             known.strays = (
-                f"{len(strays)} blobs here are unknown to soup, too many to remove unasked:"
+                f"{unknown} blobs here are unknown to soup, too many to remove unasked:"
                 " set strays to remove_all or keep"
             )
-            log.error("strays.kept", blobs=len(strays))
+            log.error("strays.kept", blobs=unknown)
             return
-        removed = await self._threads.ledger(self._remove, strays)
-        log.info("strays.removed", blobs=removed)
+        removed = 0
+        for start in range(0, len(strays), SOME):
+            removed += await self._threads.ledger(self._remove, strays[start : start + SOME])
+        if removed:
+            log.info("strays.removed", blobs=removed)
         known.counted["removed"] += removed
 
     def _remove(self, strays: list[str]) -> int:
         return self._folder.remove(digest for digest in strays if self._index.here(digest) is None)
+
+    def _remove_parts(self) -> None:
+        """Parts of blobs that nobody waits for any more: deleted while the agent was away."""
+        self._folder.remove_parts(part for part in self._folder.parts() if self._index.here(part) is not False)

@@ -21,7 +21,7 @@ class Facts:
 
     `probe` is why the last look through the web server failed, None where it went well; `looked` is whether
     there was a blob to look at. `unwritable` is why the folder cannot be written. `wanted` blobs are to be
-    fetched, `failing` of them could not be.
+    fetched, `failing` of them could not be. `failed` is what of the agent itself does not go on.
     """
 
     probe: str | None = None
@@ -31,6 +31,7 @@ class Facts:
     reading: str | None = None
     wanted: int = 0
     failing: int = 0
+    failed: str | None = None
 
 
 def standing(facts: Facts, behind: int) -> tuple[Status, str | None]:
@@ -39,6 +40,7 @@ def standing(facts: Facts, behind: int) -> tuple[Status, str | None]:
         (facts.unwritable, Status.ERROR),
         (facts.probe, Status.ERROR),
         (facts.full, Status.WARNING),
+        (facts.failed, Status.WARNING),
         (facts.reading, Status.WARNING),
         (f"{facts.wanted} blobs behind" if facts.wanted > behind else None, Status.WARNING),
         (f"{facts.failing} blobs cannot be fetched" if facts.failing else None, Status.WARNING),

@@ -106,7 +106,7 @@ def test_a_disk_is_filled(disk: Disk, tmp_path: Path, *, keeps: bool) -> None:
 
         print(
             f"{disk.kind}: {have} of {len(digests)} blobs fit, {free / MIB:.1f} MiB free, {kept / MIB:.1f}"
-            f" reserved; sent there while it filled: {sorted({*sent})}; complete {went_on:.1f} s after there was room"
+            f" reserved; sent there while it filled: {sorted({*sent})}; complete {went_on:.1f} s after that"
         )
         assert len(digests) + 1 == sent_right(fleet, mirror, [*digests, fresh])
 
@@ -127,7 +127,7 @@ def test_somebody_else_fills_the_disk(disk: Disk, tmp_path: Path) -> None:
     """
     with fleet_of(tmp_path, cdn__report_seconds=1) as fleet:
         core = fleet.core
-        digests = [core.keep(os.urandom(size)) for size in (*[SMALL[1]] * 20, *[BLOBS[1]] * 5)]
+        digests = [core.keep(os.urandom(size)) for size in (*[SMALL[1]] * 20, *[BLOBS[1]] * 10)]
         mirror = fleet.mirror(blobs=disk.folder / "blobs", bandwidth="4MiB")
         until(lambda: len(mirror.agent.files()) > 20, 30)
         rest = fill(disk)
@@ -146,7 +146,7 @@ def test_somebody_else_fills_the_disk(disk: Disk, tmp_path: Path) -> None:
         went_on = mirror.well(60)
 
         print(
-            f"{disk.kind}: said {seen}, sent there {sorted({*sent})}; well {went_on:.1f} s after there was room"
+            f"{disk.kind}: said {seen}, sent there {sorted({*sent})}; well {went_on:.1f} s after that"
         )
         assert pid == mirror.agent.process.pid
         assert mirror.agent.process.poll() is None

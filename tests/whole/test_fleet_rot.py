@@ -26,11 +26,12 @@ def test_a_mirror_finds_it_itself(tmp_path: Path) -> None:
         mirror = fleet.mirror()
         mirror.well()
         mirror.stop()
-        mirror.given |= {"check_seconds": 3600, "scrub": "4MiB", "bandwidth": "1MiB"}
+        mirror.given |= {"check_seconds": 3600, "scrub": "4MiB", "bandwidth": "512KiB"}
         mirror.start()
         flip(mirror.file(rotten))
         found = until(lambda: mirror.agent.metric("damaged_total") == 1, 30)
         heard = until(lambda: mirror.url not in fleet.places(rotten))
+        until(lambda: mirror.url in fleet.places(others[0]))
 
         places = Counter[str]()
         while not right(mirror.file(rotten)):
@@ -41,7 +42,7 @@ def test_a_mirror_finds_it_itself(tmp_path: Path) -> None:
     print(
         f"found after {found:.1f} s, nobody sent there {heard:.2f} s later, whole again after {again:.1f} s"
     )
-    assert {"206"} == set(places)
+    assert {"206"} >= set(places)
     assert (mirror.blobs / ".soup-cdn/quarantine" / rotten).exists()
 
 

@@ -1,0 +1,125 @@
+"""New reports: which are read, which are heard, and what others are told of at once."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from soup.mirrors.model import Report, Status
+from soup.mirrors.picture import Live
+from tests.conftest import Time
+from tests.mirrors.drawing import LEEK, Table, chosen
+
+
+async def test_a_look_reads_those_that_have_reported(live: Live, table: Table, clocks: Time) -> None:
+    """
+    Of many mirrors the few that have said something since the last look are read, and nobody twice.
+    """
+    for id in (1, 2, 3):
+        table.report(id)
+    await live.look()
+    assert 1 == table.reads
+
+    clocks.forward(5)
+    await live.look()
+    assert (1, 1) == (table.reads, table.looks)
+
+    table.report(2, status=3)
+    clocks.forward(1)
+    await live.look()
+    assert (2, 2) == (table.reads, table.looks)
+    assert Status.ERROR == said(live, 2).status
+
+    clocks.forward(1)
+    await live.look()
+    assert (2, 3) == (table.reads, table.looks)
+
+
+async def test_a_report_that_was_written_late_is_found_all_the_same(
+    live: Live, table: Table, clocks: Time
+) -> None:
+    """
+    One that is dated long before it could be read is seen when everybody is looked at, every ten seconds.
+    """
+    table.report(1)
+    await live.look()
+    clocks.forward(9)
+    await live.look()
+    table.report(1, status=2, at=clocks.now - timedelta(seconds=8))
+
+    clocks.forward(0.5)
+    await live.look()
+    assert Status.OK == said(live, 1).status
+
+    clocks.forward(1)
+    await live.look()
+    assert Status.WARNING == said(live, 1).status
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+async def test_a_clock_that_jumps_hides_no_report(
+    live: Live, table: Table, clocks: Time, seconds: float
+) -> None:
+    """
+    Reports dated by the clock as it is now are seen with the next look, whatever it was before.
+    """
+    table.report(1)
+    await live.look()
+    clocks.now += timedelta(seconds=seconds)
+    clocks.forward(1)
+
+    table.report(1, status=2)
+    await live.look()
+
+    assert Status.WARNING == said(live, 1).status
+
+
+async def test_a_report_is_heard_without_being_read(live: Live, table: Table, clocks: Time) -> None:
+    """
+    What this process has written down itself it need not read: who says the same keeps its place.
+    """
+    table.report(1)
+    await live.look()
+    drawn, reads = live.picture, table.reads
+    clocks.forward(30)
+
+    urgent = await live.hear({1: (Report(Status.OK), Status.OK, clocks.now)}, clocks.now)
+
+    assert not urgent
+    assert drawn is live.picture
+    assert reads == table.reads
+    clocks.forward(39)
+    assert 1 == chosen(live)
+
+
+@pytest.mark.parametrize(
+    ("after", "urgent"),
+    [
+        (Report(Status.OK, epoch="history", synced_to=8), False),
+        (Report(Status.OK, epoch="history", synced_to=8, lacking=frozenset([LEEK])), False),
+        (Report(Status.OK, epoch="history", synced_to=5, lacking=frozenset([LEEK])), True),
+        (Report(Status.OK, epoch="history", synced_to=4), True),
+        (Report(Status.OK, epoch="another", synced_to=8), True),
+        (Report(Status.ERROR, epoch="history", synced_to=5), True),
+        (Report(Status.OK, leaving=True, epoch="history", synced_to=5), True),
+    ],
+)
+async def test_others_hear_at_once_only_what_sends_clients_elsewhere(
+    live: Live, table: Table, clocks: Time, after: Report, *, urgent: bool
+) -> None:
+    """
+    A mirror that gets on is no news that cannot wait for a second; one that has lost something is.
+    """
+    table.report(1)
+    table.rows[1] = replace(table.rows[1], said=Report(Status.OK, epoch="history", synced_to=5))
+    await live.look()
+
+    assert urgent == await live.hear({1: (after, after.status or Status.OK, clocks.now)}, clocks.now)
+
+    assert after.decides == said(live, 1).decides
+
+
+def said(live: Live, id: int) -> Report:
+    said = live.mirrors[id].said
+    assert said is not None
+    return said
