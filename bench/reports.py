@@ -26,7 +26,7 @@ from soup.settings import Settings
 from tests.databases import cluster
 
 BLOBS = 100_000
-PAUSE = 600  # ms between two reports on one connection; one takes two tenths of a second besides
+PAUSE = 100  # ms between two reports on one connection
 
 REPORTS = """
 local tokens, number, total, failed = {{}}, 0, 0, 0

@@ -3,8 +3,13 @@
 import argparse
 import asyncio
 import json
+import os
+import sqlite3
 import sys
+import traceback
 import urllib.request
+from collections.abc import Coroutine
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +50,23 @@ def main(arguments: list[str] | None = None) -> int:
     from soup_cdn_agent import agent, logs  # noqa: PLC0415
 
     logs.begin(settings.log_format, settings.log_level)
-    try:
-        asyncio.run(agent.run(settings))
-    except OSError as error:
-        print(f"soup-cdn-agent: {error}", file=sys.stderr)
-        return 1
+    asyncio.run(_be(agent.run(settings)))
     return 0
+
+
+async def _be(agent: Coroutine[Any, Any, None]) -> None:
+    """End with the agent, and at once: no thread is waited for that hangs in DNS or on a disk."""
+    code = 0
+    try:
+        await agent
+    except (OSError, sqlite3.Error) as error:
+        print(f"soup-cdn-agent: {error}", file=sys.stderr)
+        code = 1
+    except Exception:  # noqa: BLE001 - the last there is
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _status(listen: str, *, as_json: bool) -> int:
@@ -61,7 +77,7 @@ def _status(listen: str, *, as_json: bool) -> int:
     try:
         with urllib.request.urlopen(f"http://{listen}/status", timeout=5) as answer:
             status = json.load(answer)
-    except OSError as error:
+    except (OSError, ValueError, HTTPException) as error:
         print(f"no agent answers at {listen}: {error}", file=sys.stderr)
         return 3
     print(json.dumps(status) if as_json else "\n".join(_lines(status)))

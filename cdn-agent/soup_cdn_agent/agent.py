@@ -1,9 +1,11 @@
 """The composition root: settings to parts to one process, top to bottom."""
 
 import asyncio
+import os
 import signal
 import sqlite3
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,7 +18,7 @@ from soup_cdn_agent.core import Core
 from soup_cdn_agent.feed import Feed, Holds
 from soup_cdn_agent.fetch import Fetch
 from soup_cdn_agent.folder import Folder
-from soup_cdn_agent.index import Index
+from soup_cdn_agent.index import Corrupt, Index
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.page import Page
 from soup_cdn_agent.probe import Probe
@@ -29,7 +31,9 @@ from soup_cdn_agent.traffic import Traffic
 
 log = structlog.get_logger(__name__)
 
-AGAIN = 5.0  # seconds until what has failed on this machine's disk is tried again
+AGAIN = 5.0  # seconds until a work that has failed is begun again
+CALM = 30.0  # seconds after that until it is said to go on
+ENOUGH = 8.0  # seconds to end in: a thread may hang in DNS or on a disk, and nobody can wait for that
 INDEX = "index.db"
 COUNTED = (
     "fetched", "fetched_bytes", "fetch_failures", "adopted", "removed", "damaged", "scrubbed_bytes"
@@ -37,7 +41,7 @@ COUNTED = (
 
 
 class Lost(Exception):
-    """The folder was emptied under us: all that was known of it is void."""
+    """The folder was emptied under us, or its index is damaged: all that was known of it is void."""
 
 
 class Agent:
@@ -46,9 +50,14 @@ class Agent:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.known, self.threads = Known(), Threads()
+        self._looked = asyncio.Event()
         self.folder = Folder(settings.blobs, settings.reserve)
         self.folder.open()
-        self.index = Index(self.folder.own / INDEX)
+        try:
+            self.index = Index(self.folder.own / INDEX)
+        except BaseException:
+            self.folder.close()
+            raise
         verify = ssl.create_default_context()
         if settings.ca_file is not None:
             verify.load_verify_locations(settings.ca_file)
@@ -82,22 +91,30 @@ class Agent:
 
     async def run(self, over: asyncio.Event) -> None:
         """Be the agent until it is over. Raises Lost."""
-        works = (self.feed.run, self.fetch.run, self.scan.run, self.scrub.run, self.traffic.run)
+        works = {
+            "feed": self.feed.run,
+            "fetching": self.fetch.run,
+            "scan": self.scan.run,
+            "scrub": self.scrub.run,
+            "reading of the access log": self.traffic.run,
+            "probe": self._look,
+            "reporting": self._report,
+        }
         page = Page(self._settings.listen, self.status) if self._settings.listen else None
         if page:
             page.start()
         try:
-            await self.probe.look()  # before the first word
-            tasks = [asyncio.create_task(_again(work)) for work in works]
-            tasks += [asyncio.create_task(self._look()), asyncio.create_task(_again(self.reporter.run))]
+            tasks = [asyncio.create_task(self._again(name, work)) for name, work in works.items()]
             ended = asyncio.create_task(over.wait())
             done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            leaving = asyncio.create_task(self.reporter.leave()) if over.is_set() else None
             for task in (ended, *tasks):
                 task.cancel()
             await asyncio.gather(ended, *tasks, return_exceptions=True)
+            if leaving:
+                await leaving
             for task in done:
                 task.result()
-            await self.reporter.leave()
         finally:
             if page:
                 await asyncio.to_thread(page.close)
@@ -105,9 +122,42 @@ class Agent:
             await self.probe.close()
             self.threads.close()
             self.index.close()
+            self.folder.close()
+
+    async def _again(self, work: str, do: Callable[[], Awaitable[None]]) -> None:
+        """Do it, and once more where it fails: the agent has to live on to say so. Raises Lost."""
+        loop, failed = asyncio.get_running_loop(), self.known.failed
+        calm: asyncio.TimerHandle | None = None
+        while True:
+            try:
+                await do()
+            except Exception as error:
+                causes = _causes(error)
+                if any(isinstance(one, Lost) for one in causes):
+                    raise Lost from error
+                if any(isinstance(one, Corrupt) for one in causes):
+                    log.error("index.damaged", reason=str(causes[0]))  # noqa: TRY400 - it says all
+                    await self.threads.ledger(self.index.discard)
+                    raise Lost from error
+                failed[work] = "; ".join(str(one) or type(one).__name__ for one in causes)[:300]
+                known = all(isinstance(one, (OSError, sqlite3.Error)) for one in causes)
+                log.error("work.failed", work=work, reason=failed[work], exc_info=not known)  # noqa: TRY400
+            if calm:
+                calm.cancel()
+            await asyncio.sleep(AGAIN)
+            calm = loop.call_later(CALM, failed.pop, work, None)
+
+    async def _report(self) -> None:
+        """Report, for ever; the first look comes before the first word."""
+        await self._looked.wait()
+        await self.reporter.run()
 
     async def _look(self) -> None:
         """See now and then that all is well, and say at once when it is not."""
+        try:
+            await self.probe.look()
+        finally:
+            self._looked.set()
         while True:
             before = standing(self.known.facts, self._settings.behind)
             await self.known.look.heard(self._settings.check_seconds)
@@ -115,8 +165,7 @@ class Agent:
                 self.known.unwritable = await self.threads.run(self.folder.unwritable)
                 if self.known.unwritable is None:
                     raise Lost
-            with suppress(OSError, sqlite3.Error):
-                await self.probe.look()
+            await self.probe.look()
             if standing(self.known.facts, self._settings.behind) != before:
                 self.known.report.ring()
 
@@ -153,23 +202,25 @@ class Agent:
         }
 
 
-async def _again(work: Callable[[], Awaitable[None]]) -> None:
-    """Do it, and once more where the disk fails: the agent has to live on to say so."""
-    while True:
-        try:
-            await work()
-        except* (OSError, sqlite3.Error) as errors:
-            log.error("disk.failed", reason="; ".join(map(str, errors.exceptions)))  # noqa: TRY400 - they say all
-        else:
-            return
-        await asyncio.sleep(AGAIN)
+def _causes(error: BaseException) -> list[BaseException]:
+    """What a group of exceptions is made of."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [cause for one in error.exceptions for cause in _causes(one)]
 
 
 async def run(settings: Settings) -> None:
-    """Be the agent until the process is told to end."""
+    """Be the agent until the process is told to end. Raises OSError, sqlite3.Error."""
     over, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def end() -> None:
+        over.set()
+        last = threading.Timer(ENOUGH, os._exit, [0])
+        last.daemon = True
+        last.start()
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, over.set)
+        loop.add_signal_handler(name, end)
     while not over.is_set():
         agent = await asyncio.to_thread(Agent, settings)
         log.info("started", version=__version__, blobs=str(agent.folder.root), core=settings.core)
@@ -177,3 +228,5 @@ async def run(settings: Settings) -> None:
             await agent.run(over)
         except Lost:
             log.error("folder.lost", blobs=str(agent.folder.root))  # noqa: TRY400 - what it says is all there is
+            with suppress(TimeoutError):  # who loses it again and again is not to be asked without a pause
+                await asyncio.wait_for(over.wait(), 1)

@@ -23,6 +23,7 @@ LONGEST = 16 << 20  # bytes of one
 SLOWEST = 60.0, 64 << 10  # a body that takes so many seconds of waiting for fewer bytes does not come
 LEFT_ALONE = 300.0  # seconds that a core may ask for at most
 INTERVAL = 0.5, 3600.0  # seconds between reports that a core may ask for
+CORE = "core"  # where a blob came from, if not from another mirror
 AGENT = f"soup-cdn-agent/{__version__}"
 T = TypeVar("T")
 _DIGEST = re.compile("[0-9a-f]{64}").fullmatch
@@ -42,6 +43,11 @@ class Refused(Exception):
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
         self.status = status
+
+    @property
+    def all_of_us(self) -> bool:
+        """Whether it is the token that is refused, and no fault of what was asked for."""
+        return self.status in {0, httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
 
 
 class MirrorDown(Exception):
@@ -141,7 +147,7 @@ class Core:
         asked = {"from": "mirrors"} if from_mirrors else {}
         async with self._stream("GET", f"/{digest}", params=asked, headers=headers) as answer:
             if not answer.has_redirect_location:
-                yield _coming(answer, start, "core")
+                yield _coming(answer, start, CORE)
                 return
             link = answer.headers["location"]
         async with self._other(link, headers) as answer:
@@ -154,9 +160,9 @@ class Core:
             with _told(link):
                 async with self._http.stream("GET", link, headers=headers) as answer:
                     if answer.status_code not in {200, 206}:
-                        raise CoreDown(f"{link} answered {answer.status_code}")
+                        raise MirrorDown(f"{link} answered {answer.status_code}")
                     yield answer
-        except (CoreDown, UnicodeError) as error:  # a host that is none
+        except (CoreDown, UnicodeError) as error:  # the latter for a host that is none
             raise MirrorDown(str(error)) from error
 
     async def _ask(
@@ -290,13 +296,13 @@ def _heard(answer: Any) -> Heard:
 
 
 def _stretch(answer: Any) -> Stretch:
-    changes = answer["changes"]
+    last = {_digest(one): one for one in answer["changes"]}  # a blob's last word counts
     return Stretch(
         str(answer["epoch"]),
         int(answer["head"]),
         int(answer["next"]),
-        tuple(_wanted(one) for one in changes if one["state"] == "present"),
-        tuple(_digest(one) for one in changes if one["state"] != "present"),
+        tuple(_wanted(one) for one in last.values() if one["state"] == "present"),
+        tuple(digest for digest, one in last.items() if one["state"] != "present"),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Page, Refused, Stretch
+from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Refused, Stretch
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index, Wanted
 from soup_cdn_agent.known import Known, Threads
@@ -28,6 +28,16 @@ class Holds:
         return self.smallest <= blob.size and (self.largest is None or blob.size <= self.largest)
 
 
+@dataclass(slots=True)
+class Listing:
+    """The list of blobs while it is read: the feed at its first page, and up to where it was read."""
+
+    epoch: str = ""
+    head: int | None = None
+    after: str | None = None
+    done: bool = False
+
+
 class Feed:
     """Reads changes from where it was left, or the whole list where that is no way to go on (D7)."""
 
@@ -37,9 +47,7 @@ class Feed:
         self._core, self._index, self._folder = core, index, folder
         self._threads, self._known, self._holds = threads, known, holds
         self._round = 0  # how often the list was read
-        self._first: Page | None = None  # of the list that is being read
-        self._after: str | None = None  # up to where it was
-        self._listed = False  # whether all of it was
+        self._listing: Listing | None = None
 
     def open(self) -> None:
         """Take up what was written down. Other limits than then: the whole list has to be read."""
@@ -123,26 +131,28 @@ class Feed:
         A core that goes away in the middle is asked for the next page when it is back.
         """
         known, ledger = self._known, self._threads.ledger
-        if self._first is None:
+        if self._listing is None:
             self._round = await ledger(self._begin_round)
-            self._after, self._listed = None, False
+            self._listing = Listing()
             log.info("list.read", round=self._round)
-        while not self._listed:
-            page = await self._core.page(self._after)
-            first = self._first = self._first or page
-            if page.epoch != first.epoch or page.head < first.head:
-                self._first = None
+        listing = self._listing
+        while not listing.done:
+            page = await self._core.page(listing.after)
+            if listing.head is None:
+                listing.epoch, listing.head = page.epoch, page.head
+            elif page.epoch != listing.epoch or page.head < listing.head:
+                self._listing = None
                 raise CoreDown("its feed is another than when the list was begun")
             blobs = [blob for blob in page.present if blob in self._holds]
             await ledger(self._index.expect, blobs, self._round)
             known.fetch.ring()
-            self._after, self._listed = page.next, page.next is None
-        first = self._first
+            listing.after, listing.done = page.next, page.next is None
         while outdated := await ledger(self._index.outdated, self._round, SOME):
             await ledger(self._index.forget, outdated)
-        await ledger(lambda: self._index.write(epoch=first.epoch, cursor=first.head, merging=False))
-        self._first = None
-        known.epoch, known.cursor, known.head, known.merging = first.epoch, first.head, first.head, False
+        epoch, head = listing.epoch, listing.head or 0
+        await ledger(lambda: self._index.write(epoch=epoch, cursor=head, merging=False))
+        self._listing = None
+        known.epoch, known.cursor, known.head, known.merging = epoch, head, head, False
         known.scanned = False  # files nobody knows are to be found
         known.scan.ring()
 

@@ -1,9 +1,11 @@
 """Fetching what should be here: small blobs many at a time, large ones singly and from where they stopped."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from typing import Any
 import structlog
 
 from soup_cdn_agent import tar
-from soup_cdn_agent.core import Core, CoreDown, Refused
+from soup_cdn_agent.core import CORE, Core, CoreDown, MirrorDown, Refused
 from soup_cdn_agent.folder import FULL, PIECE, Folder
-from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.index import Corrupt, Index, Wanted
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.pace import Pace
 
@@ -26,6 +28,8 @@ BATCH = 1 << 20  # bytes written at a time
 THREADS = 8
 PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
 RESTING = 10_000  # blobs that rest at most: where there are more, it is not the blobs' fault, and all rest
+TURNED_AWAY = 30.0  # seconds until a core that refuses all of us is asked again
+STRAITENED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # no blob's fault
 REST = 10.0, 600.0  # seconds until a blob that could not be fetched is tried again: first, and at most
 
 
@@ -74,7 +78,7 @@ class Fetch:
     def _pause(self) -> float:
         """Seconds until something may have changed by itself: a pause is over, or there is room again."""
         now = _now()
-        due = [now + self._again, *(until for _, until in self._resting.values())]
+        due = [now + self._again, *(until for _, until in self._resting.values() if until > now)]
         return max(0.05, max(min(due), self._paused_until) - now)
 
     async def _start(self, group: asyncio.TaskGroup) -> None:
@@ -107,7 +111,9 @@ class Fetch:
         rows = await self._threads.ledger(lambda: self._index.wanted(limit, above=above, up_to=up_to))
         if above >= 0:
             again = [digest for digest, (_, until) in self._resting.items() if until <= _now()]
-            rows += await self._threads.ledger(self._index.wanted_of, again[:limit])
+            rested = await self._threads.ledger(self._index.wanted_of, again)
+            self._give_up({*again} - {blob.digest for blob in rested})
+            rows += rested
         found, heavy = list[Wanted](), 0
         for blob in rows:
             tries, until = self._resting.get(blob.digest, (0, 0.0))
@@ -122,6 +128,13 @@ class Fetch:
             heavy += blob.size
         return found
 
+    def _give_up(self, digests: set[str]) -> None:
+        """These have been deleted while they rested."""
+        for digest in digests:
+            del self._resting[digest]
+        if digests:
+            self._count()
+
     def _begin(self, group: asyncio.TaskGroup, act: Act, batch: list[Wanted]) -> None:
         left = {blob.digest: blob for blob in batch}
         self._busy |= {blob.digest: blob.size for blob in batch}
@@ -129,6 +142,11 @@ class Fetch:
         async def fetched() -> None:
             try:
                 await self._tried(act, left)
+            except Corrupt:
+                raise
+            except Exception as error:
+                log.exception("fetch.failed")
+                self._rest(left, repr(error))
             finally:
                 for blob in batch:
                     del self._busy[blob.digest]
@@ -147,16 +165,30 @@ class Fetch:
             if left:
                 await act(left)
         except CoreDown as error:
-            self._paused_until = _now() + max(error.after, PAUSE * random.uniform(0.2, 1))  # noqa: S311 - many agents at once
-            log.warning("fetch.paused", reason=str(error))
-        except (Refused, Wrong, tar.BadBundle) as error:
+            self._leave_alone(max(error.after, PAUSE), str(error))
+        except sqlite3.Error as error:
+            self._leave_alone(PAUSE, f"the index: {error}")
+        except Refused as error:
+            if error.all_of_us:
+                self._leave_alone(TURNED_AWAY, str(error))
+            else:
+                self._rest(left, str(error))
+        except (Wrong, MirrorDown, tar.BadBundle) as error:
             self._rest(left, str(error))
         except OSError as error:
             if error.errno in FULL:
                 self._full_until = _now() + REST[0]
                 self._tight = self._known.full = "the disk is full"
                 await self._threads.run(self._folder.remove_parts, [*left])
-            self._rest(left, str(error))
+            if error.errno in STRAITENED:
+                self._leave_alone(PAUSE, str(error))
+            else:
+                self._rest(left, str(error))
+
+    def _leave_alone(self, seconds: float, reason: str) -> None:
+        """Fetch nothing for a while, or for a part of it: there are many agents."""
+        self._paused_until = _now() + seconds * random.uniform(0.2, 1)  # noqa: S311
+        log.warning("fetch.paused", reason=reason)
 
     def _rest(self, left: dict[str, Wanted], reason: str) -> None:
         if not left:
@@ -202,7 +234,7 @@ class Fetch:
                 async for digest, data in tar.members(pieces, self._small):
                     blob = asked.pop(digest, None)
                     if blob is None:
-                        continue
+                        raise tar.BadBundle(f"{digest!r} was not asked for, or is there twice"[:200])
                     await self._pace.take(len(data))
                     some.append((digest, data, blob.created_at))
                     weight += len(data)
@@ -220,15 +252,28 @@ class Fetch:
     async def _keep(self, blobs: Sequence[tuple[str, bytes, int]], left: dict[str, Wanted]) -> None:
         """Write these down, several at once: a disk takes many syncs in the time of one."""
         parts = [blobs[start::THREADS] for start in range(min(THREADS, len(blobs)))]
-        kept = await asyncio.gather(*(self._threads.run(self._folder.keep, part) for part in parts))
-        await self._arrived([digest for part in kept for digest in part], left)
-        self._known.counted["fetched"] += sum(map(len, kept))
+        writing = (self._threads.run(self._folder.keep, part) for part in parts)
+        done = await asyncio.gather(*writing, return_exceptions=True)  # none goes on behind our back
+        kept = [digest for part in done if isinstance(part, list) for digest in part]
+        await self._arrived(kept, left)
+        self._known.counted["fetched"] += len(kept)
         self._known.counted["fetched_bytes"] += sum(len(data) for _, data, _ in blobs)
+        for fault in done:
+            if isinstance(fault, BaseException):
+                raise fault
 
     async def _single(self, left: dict[str, Wanted]) -> None:
         (blob,) = left.values()
         tries = self._resting.get(blob.digest, (0, 0.0))[0]
-        source = await self._into_part(blob, from_mirrors=self._from_mirrors and tries == 0)
+        try:
+            source = await self._into_part(blob, from_mirrors=self._from_mirrors and tries == 0)
+        except (MirrorDown, Wrong) as error:
+            if tries or not self._from_mirrors:
+                raise
+            log.warning(
+                "mirror.no_help", digest=blob.digest, reason=str(error)
+            )  # it may be well, and not from here
+            source = await self._into_part(blob, from_mirrors=False)
         await self._threads.run(
             self._folder.adopt, self._folder.part(blob.digest), blob.digest, blob.created_at
         )
@@ -237,7 +282,10 @@ class Fetch:
         log.info("blob.fetched", digest=blob.digest, size=blob.size, source=source)
 
     async def _into_part(self, blob: Wanted, *, from_mirrors: bool) -> str:
-        """Bring in the rest of a blob and check all of it; who sent it. Raises Wrong, and forgets it then."""
+        """Bring in the rest of a blob and check all of it; who sent it.
+
+        Raises Wrong, and forgets what came then; MirrorDown; CoreDown.
+        """
         part, run = self._folder.part(blob.digest), self._threads.run
         fd, sha, start = await run(_resume, part, blob.size)
         try:
@@ -259,9 +307,10 @@ class Fetch:
                             break
                     start = await self._write(fd, sha, start, waiting)
             if start < blob.size:
-                raise CoreDown(f"{source} sent {start} of {blob.size} bytes of {blob.digest}")
+                short = f"{source} sent {start} of {blob.size} bytes of {blob.digest}"
+                raise CoreDown(short) if source == CORE else MirrorDown(short)
             if start > blob.size or sha.hexdigest() != blob.digest:
-                await run(part.unlink)
+                await run(self._folder.remove_parts, [blob.digest])
                 raise Wrong(f"{source} sent other bytes than those of {blob.digest}")
         finally:
             os.close(fd)
@@ -280,6 +329,8 @@ def _put(fd: int, sha: Any, start: int, data: bytearray) -> None:
     while view:
         written = os.pwrite(fd, view, start)
         view, start = view[written:], start + written
+    if not os.fstat(fd).st_nlink:
+        raise FileNotFoundError("it was deleted meanwhile")
 
 
 def _resume(part: Path, size: int) -> tuple[int, Any, int]:

@@ -49,12 +49,15 @@ class Folder:
         self.root.mkdir(parents=True, exist_ok=True)
         self.device = self.root.stat().st_dev
         self.prepare()
+        self.close()
         self._lock = os.open(self.own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self.close()
-            raise BlockingIOError(f"another agent keeps {self.root}: each wants a folder of its own") from error
+            raise BlockingIOError(
+                f"another agent keeps {self.root}: each wants a folder of its own"
+            ) from error
         for left in self.incoming.glob("*.new"):
             left.unlink()
 
@@ -180,7 +183,8 @@ class Folder:
         except FileNotFoundError:
             return
         except OSError:  # there is no room even for its name
-            self.path(digest).unlink(missing_ok=True)
+            with suppress(OSError):  # what can be neither moved nor removed stays, and is not claimed
+                self.path(digest).unlink()
         size = 0
         for place, (_, held, path) in enumerate(sorted(_aged(self.quarantine), reverse=True)):
             size += held
@@ -245,4 +249,3 @@ def _aged(folder: Path) -> Iterator[tuple[float, int, Path]]:
         with suppress(FileNotFoundError):
             seen = path.stat()
             yield seen.st_mtime, seen.st_size, path
-

@@ -16,7 +16,7 @@ create table if not exists blob (
     digest blob primary key, size integer not null, created_at integer not null, seq integer not null,
     here integer not null, round integer not null
 ) without rowid;
-create index if not exists blob_missing on blob (seq, size) where here = 0;
+create index if not exists blob_missing on blob (here, seq, size, created_at) where here = 0;
 create table if not exists note (name text primary key, value text not null) without rowid;
 """
 NEAR = 1000  # rows looked at for one that is small

@@ -113,4 +113,6 @@ class Known:
         behind = self.wanted + max(0, self.head - self.cursor)
         failed = "; ".join(f"its {work} fails: {reason}" for work, reason in self.failed.items())
         broken = self.unwritable or self.unreadable
-        return Facts(self.probe, self.looked, broken, self.full, reading, behind, self.failing, failed or None)
+        return Facts(
+            self.probe, self.looked, broken, self.full, reading, behind, self.failing, failed or None
+        )

@@ -1,6 +1,7 @@
 """What the agent tells the person, and the Prometheus, of its own machine."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -77,14 +78,18 @@ class Page:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+            def handle_error(self, *_: object) -> None:
+                """Say nothing: who hangs up in the middle is no news either."""
 
             def server_bind(self) -> None:
                 TCPServer.server_bind(self)  # the one of HTTPServer asks DNS for a name nobody needs
 
         try:
             self._server = Server((host.strip("[]"), int(port)), Asked)
-        except OSError as error:
-            raise OSError(f"cannot listen on {listen}: {error.strerror}") from error
+        except (OSError, OverflowError) as error:
+            raise OSError(f"cannot listen on {listen}: {error}") from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
 
     def start(self) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
+import sqlite3
 from typing import Any
 
 import structlog
 
 from soup_cdn_agent import __version__
-from soup_cdn_agent.core import Core, CoreDown, Heard, Refused
+from soup_cdn_agent.core import Core, CoreDown, Refused
 from soup_cdn_agent.feed import Feed, Holds
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index
@@ -77,24 +78,35 @@ class Reporter:
         return last + (SOON if claim != before else self._interval)
 
     async def _judge(self) -> tuple[Status, Claim]:
-        known = self._known
-        known.claim = Claim()
-        if not known.merging and known.scanned:
-            known.claim = claim(*await self._threads.ledger(self._read))
-        return standing(known.facts, self._behind)[0], known.claim
+        known, claimed = self._known, Claim()
+        try:
+            read = await self._threads.ledger(self._read)
+        except sqlite3.Error as error:  # then nothing is claimed, and that is said
+            known.unreadable = f"its index cannot be read: {error}"
+        else:
+            known.unreadable = None
+            if not known.merging and known.scanned:
+                claimed = claim(*read)
+        known.claim = claimed
+        return standing(known.facts, self._behind)[0], claimed
 
     def _read(self) -> tuple[int, list[tuple[int, str]]]:
         return self._index.note("cursor") or 0, self._index.wanted_numbers(LACKING + 1)
 
-    async def _compose(self, *, leaving: bool) -> dict[str, Any]:
+    async def _compose(self) -> dict[str, Any]:
         known = self._known
-        known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
         try:
+            known.blobs, known.wanted = await self._threads.ledger(self._index.counts)
             known.room = await self._threads.run(self._folder.room)
-        except OSError:
-            known.room = None  # the probe says why
-        self._said = status, said = await self._judge()
-        message = "it is stopping" if leaving else standing(known.facts, self._behind)[1]
+        except (OSError, sqlite3.Error):
+            known.room = None  # the probe or the next line says why
+        self._said = await self._judge()
+        return self._words(standing(known.facts, self._behind)[1], leaving=False)
+
+    def _words(self, message: str | None, *, leaving: bool) -> dict[str, Any]:
+        """A report of what is known, without a look at the disk."""
+        known = self._known
+        status, said = self._said or (standing(known.facts, self._behind)[0], Claim())
         return {
             "status": int(status),
             "message": None if message is None else message[:1000],
@@ -113,7 +125,7 @@ class Reporter:
         """One report; in how many seconds the next is due."""
         known = self._known
         try:
-            heard = await self._send(PATIENCE, leaving=False)
+            heard = await self._core.report(await self._compose(), PATIENCE)
         except CoreDown as error:
             self._failures += 1
             known.counted["reports_failed"] += 1
@@ -135,18 +147,10 @@ class Reporter:
         self._feed.heard(heard.epoch, heard.head)
         return self._interval * random.uniform(1 - EARLY, 1)  # noqa: S311
 
-    async def _send(self, seconds: float, *, leaving: bool) -> Heard:
-        said = await self._compose(leaving=leaving)
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._core.report(said)
-        except TimeoutError as error:
-            raise CoreDown(f"no answer within {seconds:g} s") from error
-
     async def leave(self) -> None:
-        """Say that the mirror is to get no more traffic, once, and soon."""
+        """Say that the mirror is to get no more traffic, once, and soon: the disk is not waited for."""
         try:
-            await self._send(FAREWELL, leaving=True)
+            await self._core.report(self._words("it is stopping", leaving=True), FAREWELL)
         except (CoreDown, Refused) as error:
             log.warning("farewell.unheard", reason=str(error))
         else:

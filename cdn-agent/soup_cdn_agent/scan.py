@@ -91,4 +91,6 @@ class Scan:
 
     def _remove_parts(self) -> None:
         """Parts of blobs that nobody waits for any more: deleted while the agent was away."""
-        self._folder.remove_parts(part for part in self._folder.parts() if self._index.here(part) is not False)
+        self._folder.remove_parts(
+            part for part in self._folder.parts() if self._index.here(part) is not False
+        )

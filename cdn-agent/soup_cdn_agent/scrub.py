@@ -98,7 +98,7 @@ class Scrub:
         return False
 
     def _give_up(self, digest: str) -> bool:
-        """While nobody else gets at the index: who finds it wanted is not to find the bad file, or lose the next."""
+        """Both while nobody else gets at the index, or it may be the file that came instead that goes."""
         if not self._index.here(digest):
             return False
         self._index.lost_files([digest])

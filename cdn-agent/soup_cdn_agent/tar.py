@@ -33,7 +33,7 @@ async def members(pieces: AsyncIterator[bytes], largest: int) -> AsyncIterator[t
             member = tarfile.TarInfo.frombuf(head, "utf-8", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError) as error:
             raise BadBundle(str(error)) from error
-        if not member.isreg() or member.size > largest:
+        if not member.isreg() or not 0 <= member.size <= largest:
             raise BadBundle(f"{member.name!r} is no small file")
         padded = -(-member.size // BLOCK) * BLOCK
         await more(BLOCK + padded)
