@@ -147,9 +147,10 @@ class Feed:
             await ledger(self._index.expect, blobs, self._round)
             known.fetch.ring()
             listing.after, listing.done = page.next, page.next is None
-        while outdated := await ledger(self._index.outdated, self._round, SOME):
-            await ledger(self._index.forget, outdated)
         epoch, head = listing.epoch, listing.head or 0
+        same = await ledger(lambda: self._index.note("epoch") == epoch and self._index.note("cursor") <= head)
+        while outdated := await ledger(self._index.outdated, self._round, SOME):
+            known.counted["removed"] += await ledger(self._drop, outdated, same)
         await ledger(lambda: self._index.write(epoch=epoch, cursor=head, merging=False))
         self._listing = None
         known.epoch, known.cursor, known.head, known.merging = epoch, head, head, False
@@ -158,5 +159,15 @@ class Feed:
 
     def _begin_round(self) -> int:
         round = self._round + 1
-        self._index.write(round=round, merging=True, cursor=0)
+        self._index.write(round=round, merging=True)
         return round
+
+    def _drop(self, outdated: list[str], same: bool) -> int:  # noqa: FBT001 - handed through a thread
+        """Forget blobs that the list does not name; how many files were removed.
+
+        In the history that we have read they were deleted, however many they are. In another one it may be
+        the core that has lost them: then their files are strays, and the scan judges.
+        """
+        removed = self._folder.remove(outdated) if same else 0
+        self._index.forget(outdated)
+        return removed

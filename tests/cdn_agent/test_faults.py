@@ -163,6 +163,16 @@ async def test_a_blob_that_is_deleted_while_it_rests_is_given_up(
             assert agent.fetch._pause() > 5
 
 
+async def test_what_has_rested_and_cannot_begin_wakes_nobody(core: BadCore, tmp_path: Path) -> None:
+    """
+    All places are taken, or the disk is full: it is looked at again in time, and not twenty times a second.
+    """
+    async with parts(tmp_path, core.url) as agent:
+        agent.fetch._resting[D] = 1, 0.0
+
+        assert agent.fetch._pause() > 5
+
+
 async def test_a_token_that_is_refused_is_no_blobs_fault(core: BadCore, tmp_path: Path) -> None:
     """
     It is being rotated: fetching waits, and no blob counts as one that cannot be had.

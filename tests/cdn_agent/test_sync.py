@@ -318,12 +318,14 @@ def test_a_cursor_that_is_too_old_makes_it_read_the_list(serve: Servers, tmp_pat
         cdn__report_seconds=1, feed__keep_days=0.00001, jobs__feed_trim_seconds=0.3, blobs__swept_seconds=0.1,
         jobs__blobs_sweep_seconds=0.3,
     )  # fmt: skip
-    kept, deleted = core.keep(os.urandom(1000)), core.keep(os.urandom(1000))
+    kept = core.keep(os.urandom(1000))
+    deleted = [core.keep(os.urandom(100)) for _ in range(110)]  # more than a scan would remove unasked
     with Fleet(core, tmp_path) as fleet:
         mirror = fleet.mirror()
         mirror.well()
         mirror.stop()
-        core.client.delete(f"/api/blob/{deleted}", headers=core.admin)
+        for digest in deleted:
+            core.client.delete(f"/api/blob/{digest}", headers=core.admin)
         fresh = core.keep(os.urandom(1000))
         token = bearer(mirror.known["token"])
         until(lambda: core.client.get("/api/blob:changes?after=2", headers=token).status_code == 410, 20)

@@ -145,9 +145,7 @@ def test_somebody_else_fills_the_disk(disk: Disk, tmp_path: Path) -> None:
         rest.unlink()
         went_on = mirror.well(60)
 
-        print(
-            f"{disk.kind}: said {seen}, sent there {sorted({*sent})}; well {went_on:.1f} s after that"
-        )
+        print(f"{disk.kind}: said {seen}, sent there {sorted({*sent})}; well {went_on:.1f} s after that")
         assert 0 not in sent
         assert pid == mirror.agent.process.pid
         assert mirror.agent.process.poll() is None
