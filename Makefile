@@ -58,7 +58,7 @@ test-long: .venv/installed-dev ## the feed of 24 and of 8 writers for 20 s, and 
 # Not beside each other as in `make test`: what is measured here is how long things take.
 test-whole: .venv/installed-dev ## whole systems for as long as a full proof takes: mirrors, their agents, and what befalls them
 	tests/setup-system
-	.venv/bin/pytest --long tests/whole tests/cdn_agent
+	$(call PYTEST,--long tests/whole tests/cdn_agent)
 
 lint: .venv/installed-dev ## ruff and mypy alone
 	$(LINT)

@@ -191,6 +191,7 @@ def build(
     )
     reading = Reading(store, disk, verify_up_to=settings.serve.verify_up_to)
     damage = Damage(database, store, STORE)
+    suspects = Suspects(damage, store, disk)
     blobs = Blobs(
         database,
         index,
@@ -198,7 +199,7 @@ def build(
         STORE,
         spool,
         reading,
-        Suspects(damage, store, disk),
+        suspects,
         swept_after=timedelta(seconds=settings.blobs.swept_seconds),
         kept=timedelta(days=settings.feed.keep_days),
     )
@@ -260,7 +261,7 @@ def build(
     async def ready() -> str | None:
         return await soup.ready()
 
-    bundles = Bundles(database, reading)
+    bundles = Bundles(database, reading, suspects)
     face = Face(blobs, bundles, mirrors, doors, ready, _manners(settings), control=control)
     face.closed = WAITING
     soup = Soup(

@@ -10,8 +10,9 @@ from soup import metrics
 from soup.blobs import queries
 from soup.blobs.model import Facts
 from soup.blobs.reading import Reading
+from soup.blobs.suspects import Suspects
 from soup.core import tar
-from soup.core.blob import State
+from soup.core.blob import Blob, State
 from soup.core.clock import Steady, steady
 from soup.core.digest import Digest
 from soup.core.errors import BlobMissing, CursorTooOld
@@ -39,12 +40,16 @@ class Stretch:
 class Bundles:
     """Makes them in constant memory. Nothing of the database is held while they are sent.
 
-    What the store does not have, or has damaged, is left out. The pieces of a bundle raise BlobMissing when a
-    large file becomes shorter while it is read: such a bundle must not look as if it had ended well.
+    What the store does not have, or has damaged, is left out and looked at. The pieces of a bundle raise
+    BlobMissing when a large file becomes shorter while it is read: such a bundle must not look as if it had
+    ended well.
     """
 
-    def __init__(self, database: Database, reading: Reading, *, monotonic: Steady = steady) -> None:
+    def __init__(
+        self, database: Database, reading: Reading, suspects: Suspects, *, monotonic: Steady = steady
+    ) -> None:
         self._database, self._reading, self._now = database, reading, monotonic
+        self._suspects = suspects
 
     async def stretch(self, after: int, epoch: str | None, limit: int | None) -> Stretch:
         """The next `limit` changes after a cursor, or all there are.
@@ -122,7 +127,7 @@ class Bundles:
         parts: list[bytes] = []
         for facts, data in zip(lot, await self._reading.whole([facts.blob for facts in lot]), strict=True):
             if isinstance(data, BlobMissing):
-                _missing(data)
+                self._missing(facts.blob, data)
             else:
                 parts += (tar.header(facts.blob, facts.created_at), data, tar.padding(facts.size))
         return b"".join(parts)
@@ -137,11 +142,11 @@ class Bundles:
                     yield piece
                 yield tar.padding(facts.size)
         except BlobMissing as error:
-            _missing(error)
+            self._missing(facts.blob, error)
             if begun:
                 raise
 
-
-def _missing(error: BlobMissing) -> None:
-    metrics.BLOBS_MISSING.inc()
-    log.error("blob.missing", digest=error.digest, reason=str(error))
+    def _missing(self, blob: Blob, error: BlobMissing) -> None:
+        self._suspects.add(blob)
+        metrics.BLOBS_MISSING.inc()
+        log.error("blob.missing", digest=blob.digest, reason=str(error))

@@ -1,5 +1,6 @@
 """/api/blob:bundle: what is in it, in which order, and who gets it."""
 
+import asyncio
 import io
 import os
 import tarfile
@@ -242,7 +243,7 @@ HARM = {
 @pytest.mark.parametrize(("harm", "data"), [(harm, data) for harm in HARM for data in (LEEK, BROTH)])
 async def test_what_the_store_has_damaged(kitchen: Kitchen, harm: str, data: bytes) -> None:
     """
-    It is left out, told to the log and counted; the others come. Only small ones are looked through.
+    It is left out, told to the log, counted, and looked at: soon the database knows. The others come.
     """
     for blob in (PEAS, data, SALT):
         await kitchen.keep(blob)
@@ -258,6 +259,18 @@ async def test_what_the_store_has_damaged(kitchen: Kitchen, harm: str, data: byt
     names = list(members(PEAS, data, SALT) if unseen else members(PEAS, SALT))
     assert [names, names] == [list(unpacked(answer)) for answer in answers]
     assert before + (0 if unseen else 2) == sample("soup_blobs_missing_total")
+    known = [] if unseen or harm == "a folder" else ["damaged"]
+    for _ in range(200):
+        if known in ([], await standing(kitchen, sha256(data))):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("nobody has looked at it")
+
+
+async def standing(kitchen: Kitchen, digest: str) -> list[str]:
+    """What is known of its copies."""
+    facts = (await kitchen.admin.get(f"/api/blob/{digest}")).json()
+    return [placement["state"] for placement in facts["placements"]]
 
 
 async def test_what_is_blocked_meanwhile(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +281,8 @@ async def test_what_is_blocked_meanwhile(kitchen: Kitchen, monkeypatch: pytest.M
         await kitchen.keep(bytes([place]))
     monkeypatch.setattr(bundle, "FRESH", 0.0)
     monkeypatch.setattr(bundle, "MANY", 1)
-    bundles = bundle.Bundles(kitchen.soup.database, kitchen.soup.reading)
+    soup = kitchen.soup
+    bundles = bundle.Bundles(soup.database, soup.reading, soup.blobs._suspects)
     digests = [Digest.of(bytes([place])) for place in range(4)]
 
     for pieces in (bundles.following(await bundles.stretch(0, None, None), None), bundles.of(digests)):
