@@ -117,7 +117,7 @@ class Cdn(Section):
     audit: Annotated[Literal["on", "off"], OnOff] = Field(
         "on", description="Whether mirrors are asked from outside, and not chosen where they answer wrongly"
     )
-    audit_seconds: Seconds = Field(8, description="How often each mirror is asked")
+    audit_seconds: Seconds = Field(6, description="How often each mirror is asked")
     ca_file: Annotated[Path | None, Nothing] = Field(
         None, description="Certificate authorities to trust beside the system's when mirrors are asked (PEM)"
     )

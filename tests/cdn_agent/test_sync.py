@@ -88,7 +88,7 @@ def test_a_folder_that_is_emptied_under_the_agent(core: Server, fleet: Fleet, *,
     The claim falls to nothing as soon as it is seen, and the mirror is whole again soon after.
     """
     digests = [core.keep(os.urandom(2000)) for _ in range(30)]
-    mirror = fleet.mirror(bandwidth=20_000)
+    mirror = fleet.mirror(bandwidth=100_000)
     mirror.well(60)
 
     for path in mirror.blobs.iterdir():
