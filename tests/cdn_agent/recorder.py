@@ -41,9 +41,9 @@ class Recorder:
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         self.asked.append(f"{method} {path}")
         if method == "PATCH":
+            status = self.answers.pop(0) if self.answers else 200
             self.reports.append((time.monotonic(), json.loads(body)))
             time.sleep(self.delay)
-            status = self.answers.pop(0) if self.answers else 200
             answer = {"epoch": self.epoch, "head": self.head, "interval": self.interval, "now": ""}
             return status, answer if status == 200 else {"detail": "as the test wants"}
         if path.startswith("/api/blob:list"):
