@@ -29,6 +29,7 @@ from soup.settings import Settings
 SMALL = 16 * 1024
 MIB, GIB = 1 << 20, 1 << 30
 PIECE = 4 * MIB
+SETTLED = 20  # seconds after which an agent has nothing left to do
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log; {user}
@@ -94,6 +95,7 @@ def alone(folder: Path, name: str, blobs: int, size: int, idle: float) -> None:
         print(f"{name}.rate {blobs * size / seconds / MIB:.0f} MiB/s")
         print(f"{name}.memory {peak / MIB:.0f} MiB")
         if idle:
+            time.sleep(SETTLED)
             before = agent.cpu()
             time.sleep(idle)
             print(f"{name}.idle {(agent.cpu() - before) / idle:.2%} of a core")

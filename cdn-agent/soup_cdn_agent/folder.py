@@ -76,6 +76,9 @@ class Folder:
         """Where a blob is, if it is here."""
         return self.root / digest[:3] / digest
 
+    def _at(self, digest: str) -> str:
+        return f"{self.root}/{digest[:3]}/{digest}"
+
     def part(self, digest: str) -> Path:
         """Where a blob is while it is fetched."""
         return self.incoming / f"{digest}.part"
@@ -83,7 +86,7 @@ class Folder:
     def size(self, digest: str) -> int | None:
         """How long the file of a blob is; None where there is none."""
         try:
-            return self.path(digest).stat().st_size
+            return os.stat(self._at(digest)).st_size
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -97,15 +100,16 @@ class Folder:
         for digest, data, created_at in blobs:
             if hashlib.sha256(data).hexdigest() != digest:
                 continue
-            new = self.incoming / f"{digest}.new"
+            new = f"{self.incoming}/{digest}.new"
             try:
-                with new.open("wb") as file:
+                with open(new, "wb") as file:
                     file.write(data)
                     file.flush()
                     self._finish(file.fileno(), created_at)
                 self._name(new, digest)
             except BaseException:
-                new.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    os.unlink(new)
                 raise
             kept.append(digest)
         return kept
@@ -115,14 +119,14 @@ class Folder:
         os.utime(fd, (created_at, created_at))
         os.fsync(fd)
 
-    def _name(self, file: Path, digest: str) -> None:
-        target = self.path(digest)
+    def _name(self, file: str | Path, digest: str) -> None:
         try:
-            file.rename(target)
+            os.rename(file, self._at(digest))
         except FileNotFoundError:
-            target.parent.mkdir(exist_ok=True)
-            target.parent.chmod(0o755)
-            file.rename(target)
+            parent = self.path(digest).parent
+            parent.mkdir(exist_ok=True)
+            parent.chmod(0o755)
+            os.rename(file, self._at(digest))
 
     def adopt(self, part: Path, digest: str, created_at: int) -> None:
         """Give a file that was fetched, and is right, its name."""
@@ -151,7 +155,7 @@ class Folder:
     def whole(self, digest: str) -> bool:
         """Whether the file of a blob has its bytes. Raises OSError where that is no fault of the file."""
         try:
-            with self.path(digest).open("rb") as file:
+            with open(self._at(digest), "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == digest
         except FileNotFoundError:
             return False
