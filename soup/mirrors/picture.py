@@ -151,30 +151,41 @@ class Live:
             self._seen[mirror.id] = mirror.last_seen
             self._deadlines[mirror.id] = now + self.rules.silence - age
 
-    async def hear(self, heard: Mapping[int, tuple[Report, Status, datetime]], moment: datetime) -> bool:
+    def remember(self, ids: Iterable[int]) -> dict[int, Report | None]:
+        """What these have said; None of those whose next report is news whatever it says.
+
+        That is of who is unknown, silent by now, or so nearly that others must hear of it at once.
+        """
+        known = {id: self.mirrors.get(id) for id in ids}
+        return {id: None if one is None or self.close_call(id) else one.said for id, one in known.items()}
+
+    async def hear(
+        self,
+        heard: Mapping[int, tuple[Report, Status, datetime]],
+        moment: datetime,
+        before: Mapping[int, Report | None],
+    ) -> bool:
         """Take in reports that were written down just now: each with its status and its date.
 
-        `moment` is now, by the clock of these dates.
-
-        Whether somebody is to be sent elsewhere by them, or to one who was silent: that is in the picture at
-        once. What else they say is there in a second at the latest. Raises DatabaseDown.
+        `moment` is now, by the clock of these dates, and `before` what was remembered of these mirrors before
+        anything was written: by now this process may have read it. Whether somebody is to be sent elsewhere
+        by them, or to one who was silent: that is in the picture at once. What else they say is there in a
+        second at the latest. Raises DatabaseDown.
         """
         async with self._alone:
             if unknown := heard.keys() - self.mirrors.keys():
                 await self._load(unknown)
-            if any(
-                report.synced_to is not None and report.synced_to > self._history[1]
-                for report, _, _ in heard.values()
-            ):
+            ahead = max((report.synced_to or 0 for report, _, _ in heard.values()), default=0)
+            if ahead > self._history[1]:
                 self._history = await self._ask()
             urgent, news = False, False
             for id, (report, status, at) in heard.items():
-                mirror = self.mirrors.get(id)
+                mirror, last = self.mirrors.get(id), before[id]
                 if mirror is None:
                     continue  # it was removed meanwhile
-                before, said = mirror.said, _said(mirror.said, report, status)
-                urgent = urgent or before is None or said.less_than(before) or self.close_call(id)
-                news = news or before is None or said.decides != before.decides
+                said = _said(mirror.said, report, status)
+                urgent = urgent or last is None or said.less_than(last)
+                news = news or last is None or said.decides != last.decides
                 self.mirrors[id] = mirror = replace(mirror, said=said, last_seen=at)
                 self._take([mirror], moment)
                 if id in self.picture.standing:

@@ -224,6 +224,7 @@ class Mirrors:
     async def _write_once(self, heard: Sequence[_Heard]) -> Sequence[bool]:
         """One transaction for all that came together."""
         latest: dict[int, queries.Heard] = {}
+        last = self._live.remember(one.id for one in heard)
         delivered: dict[int, Delivery] = {}
         async with self._database.begin() as work:
             known = await queries.before(work.session, {one.id for one in heard})
@@ -247,7 +248,8 @@ class Mirrors:
             metrics.MIRROR_BYTES.labels(id).inc(more.bytes)
             metrics.MIRROR_REQUESTS.labels(id).inc(more.requests)
         news = {id: (one.said, one.status, one.at) for id, one in latest.items()}
-        if await self._live.hear(news, now + timedelta(seconds=asyncio.get_running_loop().time() - loop)):
+        moment = now + timedelta(seconds=asyncio.get_running_loop().time() - loop)
+        if await self._live.hear(news, moment, last):
             # The others of this machine and of all others hear of it now; of anything else in a second.
             async with self._database.begin() as work:
                 await bell.ring(work, self._changed)

@@ -83,7 +83,8 @@ async def test_a_report_is_heard_without_being_read(live: Live, table: Table, cl
     drawn, reads = live.picture, table.reads
     clocks.forward(30)
 
-    urgent = await live.hear({1: (Report(Status.OK), Status.OK, clocks.now)}, clocks.now)
+    last = live.remember([1])
+    urgent = await live.hear({1: (Report(Status.OK), Status.OK, clocks.now)}, clocks.now, last)
 
     assert not urgent
     assert drawn is live.picture
@@ -114,9 +115,36 @@ async def test_others_hear_at_once_only_what_sends_clients_elsewhere(
     table.rows[1] = replace(table.rows[1], said=Report(Status.OK, epoch="history", synced_to=5))
     await live.look()
 
-    assert urgent == await live.hear({1: (after, after.status or Status.OK, clocks.now)}, clocks.now)
+    last = live.remember([1])
+    assert urgent == await live.hear({1: (after, after.status or Status.OK, clocks.now)}, clocks.now, last)
 
     assert after.decides == said(live, 1).decides
+
+
+async def test_a_report_that_was_read_before_it_was_heard(live: Live, table: Table, clocks: Time) -> None:
+    """
+    A look may come between writing a report down and hearing it: others are told of it all the same.
+    """
+    table.report(1)
+    await live.look()
+    last = live.remember([1])
+    clocks.forward(1)
+    table.report(1, status=0)
+    await live.look()
+
+    assert await live.hear({1: (Report(Status.OFFLINE), Status.OFFLINE, clocks.now)}, clocks.now, last)
+
+
+async def test_a_mirror_that_nobody_here_knew(live: Live, table: Table, clocks: Time) -> None:
+    """
+    Another process has added it, and its first report comes here: all are told.
+    """
+    await live.look()
+    last = live.remember([1])
+    table.report(1)
+
+    assert await live.hear({1: (Report(Status.OK), Status.OK, clocks.now)}, clocks.now, last)
+    assert 1 == chosen(live)
 
 
 def said(live: Live, id: int) -> Report:
