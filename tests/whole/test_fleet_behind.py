@@ -85,7 +85,10 @@ def test_ten_thousand_blobs_behind(tmp_path: Path, pytestconfig: pytest.Config) 
         for _ in range(looks):
             counts.append(sent(fleet, mirror, dice.sample(digests, ASKED)))
             told.append((mirror.listed()["synced_to"], mirror.listed()["lacking"]))
-            assert 0 == sent(fleet, mirror, digests[-100:])
+            newest = sent(fleet, mirror, digests[-100:])
+            if mirror.listed()["synced_to"] >= len(digests) - 100:
+                break  # it was faster than we are
+            assert 0 == newest
             time.sleep(2)
 
         mirror.stop()
@@ -97,6 +100,6 @@ def test_ten_thousand_blobs_behind(tmp_path: Path, pytestconfig: pytest.Config) 
             f"of {ASKED} digests {counts} were sent to a mirror that said {told} (synced_to, lacking);"
             f" it had all {caught_up:.1f} s after the limit was gone"
         )
-        assert ASKED * HAD // len(digests) // 2 < counts[0] < counts[-1] < ASKED
+        assert ASKED * HAD // len(digests) // 2 < counts[0] < counts[-1] <= ASKED
         assert (len(digests), 0) == (mirror.listed()["synced_to"], mirror.listed()["lacking"])
         assert ASKED == sent(fleet, mirror, dice.sample(digests, ASKED))
