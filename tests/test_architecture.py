@@ -27,7 +27,9 @@ def test_files_are_short() -> None:
     """
     A file of more than 400 lines is two files.
     """
-    files = [file for folder in ("soup", "tests", "bench") for file in (ROOT / folder).rglob("*.py")]
+    files = [
+        file for folder in ("soup", "cdn-agent", "tests", "bench") for file in (ROOT / folder).rglob("*.py")
+    ]
 
     assert [] == [file for file in files if len(file.read_text().splitlines()) > 400]
 
@@ -77,3 +79,26 @@ async def test_every_route_is_in_the_readme(kitchen) -> None:
 
     assert "/{digest}" in paths
     assert [] == [path for path in paths if not re.search(rf"`([A-Z|]+ )?{re.escape(path)}[?`]", readme)]
+
+
+def test_the_agent_stands_alone() -> None:
+    """
+    It imports what it asks for in its own pyproject.toml, and nothing of soup.
+    """
+    allowed = {
+        "soup_cdn_agent",
+        "httpx",
+        "pydantic",
+        "pydantic_settings",
+        "structlog",
+    } | sys.stdlib_module_names
+    imported = set[str]()
+    for file in (ROOT / "cdn-agent" / "soup_cdn_agent").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.partition(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).partition(".")[0])
+
+    assert {"httpx", "structlog"} <= imported
+    assert set() == imported - allowed
