@@ -74,6 +74,7 @@ def main() -> None:
 
 
 def _rounds(url: str, hits: Path, reports: Path, given: argparse.Namespace) -> None:
+    quiet = list[float]()
     alone, beside, heard, cost, failed = list[float](), list[float](), list[float](), list[float](), 0
     _wrk(url, reports, given.connections, 4)  # the first use of each token is written down
     for _ in range(given.rounds):
@@ -89,7 +90,9 @@ def _rounds(url: str, hits: Path, reports: Path, given: argparse.Namespace) -> N
         failed += found[0][1]
         before = _cpu()
         rate, _ = _wrk(url, reports, given.connections, given.seconds)
+        quiet.append(rate)
         cost.append((_cpu() - before) / (rate * given.seconds))
+    print(f"reports.alone {statistics.median(quiet):.0f}/s without redirects")
     print(f"reports.rate {statistics.median(heard):.0f}/s of {given.mirrors} mirrors, {failed} failed")
     both, one = statistics.median(beside), statistics.median(alone)
     print(f"reports.redirects {both:.0f}/s beside them, {one:.0f}/s alone")
