@@ -137,6 +137,12 @@ def adapted(file: Path, changes: dict[str, str]) -> str:
     return text
 
 
+def _certified(tls: Certificate) -> dict[str, str]:
+    """What both shipped files for https say to adapt."""
+    live = "/etc/letsencrypt/live/mirror.example"
+    return {f"{live}/fullchain.pem": str(tls.file), f"{live}/privkey.pem": str(tls.key)}
+
+
 @contextmanager
 def nginx_mirror(
     folder: Path,
@@ -160,8 +166,7 @@ def nginx_mirror(
     if tls:
         changes = {
             "listen 443 ssl;": f"listen {address}:{server.tls_port} ssl;",
-            "/etc/letsencrypt/live/mirror.example/fullchain.pem": str(tls.file),
-            "/etc/letsencrypt/live/mirror.example/privkey.pem": str(tls.key),
+            **_certified(tls),
         }
         (folder / "soup-mirror").mkdir(exist_ok=True)
         (folder / "soup-mirror" / "tls.conf").write_text(adapted(ROOT / "nginx/mirror-tls.conf", changes))
@@ -203,8 +208,7 @@ def apache_mirror(
     if tls:
         changes = {
             "<VirtualHost *:443>": f"<VirtualHost {address}:{server.tls_port}>",
-            "/etc/letsencrypt/live/mirror.example/fullchain.pem": str(tls.file),
-            "/etc/letsencrypt/live/mirror.example/privkey.pem": str(tls.key),
+            **_certified(tls),
         }
         sites += adapted(ROOT / "apache/mirror-tls.conf", changes)
         listeners.append(server.port)

@@ -107,7 +107,7 @@ def _lines(status: dict[str, Any]) -> list[str]:
 
 def _size(count: float) -> str:
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:  # noqa: PLR2004
+        if count < 1024:  # noqa: PLR2004 - of these units
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"

@@ -141,7 +141,7 @@ class Agent:
                     raise Lost from error
                 failed[work] = "; ".join(str(one) or type(one).__name__ for one in causes)[:300]
                 known = all(isinstance(one, (OSError, sqlite3.Error)) for one in causes)
-                log.error("work.failed", work=work, reason=failed[work], exc_info=not known)  # noqa: TRY400
+                log.error("work.failed", work=work, reason=failed[work], exc_info=not known)  # noqa: TRY400 - a trace only where it helps
             if calm:
                 calm.cancel()
             await asyncio.sleep(AGAIN)

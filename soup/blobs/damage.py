@@ -6,6 +6,7 @@ before is seen in the row or in the file, and one whose row comes after finds th
 again. A copy that is put right is put under the same lock.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -15,12 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from soup import metrics
 from soup.blobs import queries
 from soup.blobs.model import Copy, Facts
-from soup.core.blob import State
+from soup.core.blob import Blob, State
 from soup.core.digest import Digest
-from soup.core.errors import StoreDown
+from soup.core.errors import BlobUnknown, StoreDown
 from soup.db.lease import Held
 from soup.db.work import Database
 from soup.stores.base import File, Quarantine, Source, Store
+from soup.stores.disk import Disk
 
 log = structlog.get_logger(__name__)
 
@@ -118,3 +120,22 @@ class Damage:
             await self._store.put(copy.blob, source)
             await queries.place(work.session, [copy.row], store)
         return True
+
+
+async def wrong_with(store: Store, disk: Disk, blob: Blob) -> str | None:
+    """What is wrong with the bytes that a store has of a blob, all of them read now; None where nothing is.
+
+    Raises StoreDown.
+    """
+    sha, size = hashlib.sha256(), 0
+    try:
+        async for piece in store.open(blob.digest):
+            await disk.run(sha.update, piece)
+            size += len(piece)
+            if size > blob.size:
+                return f"it has more bytes than {blob.size}"
+    except BlobUnknown:
+        return MISSING
+    if size < blob.size:
+        return f"it has {size} bytes, not {blob.size}"
+    return None if sha.hexdigest() == blob.digest else "it has other bytes"

@@ -1,14 +1,13 @@
 """Copies that somebody has stumbled over are looked at, at once and behind the back of whoever waits."""
 
 import asyncio
-import hashlib
 
 import structlog
 
-from soup.blobs.damage import MISSING, Damage
+from soup.blobs.damage import Damage, wrong_with
 from soup.core.blob import Blob
 from soup.core.digest import Digest
-from soup.core.errors import BlobUnknown, SoupError
+from soup.core.errors import SoupError
 from soup.stores.base import Store
 from soup.stores.disk import Disk
 
@@ -57,23 +56,9 @@ class Suspects:
         if copy is None or copy.damaged:
             return
         file = await self._damage.file(blob.digest)
-        fault = await self._fault(blob)
+        fault = await wrong_with(self._store, self._disk, blob)
         if fault is not None:
             await self._damage.found(copy, file, fault)
-
-    async def _fault(self, blob: Blob) -> str | None:
-        sha, size = hashlib.sha256(), 0
-        try:
-            async for piece in self._store.open(blob.digest):
-                await self._disk.run(sha.update, piece)
-                size += len(piece)
-                if size > blob.size:
-                    return f"it has more bytes than {blob.size}"
-        except BlobUnknown:
-            return MISSING
-        if size < blob.size:
-            return f"it has {size} bytes, not {blob.size}"
-        return None if sha.hexdigest() == blob.digest else "it has other bytes"
 
     async def close(self) -> None:
         """Look no further."""

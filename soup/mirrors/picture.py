@@ -118,9 +118,7 @@ class Live:
             changed = [id for id, at in seen.items() if self._seen.get(id) != at]
             if changed:
                 await self._load(changed)
-                return
-            history = await self._ask()
-            if history != self._history or not self._whole:
+            elif (history := await self._ask()) != self._history or not self._whole:
                 self._history = history
                 self._draw()
             self._measure()

@@ -12,13 +12,13 @@ lacks it.
 """
 
 import asyncio
-import hashlib
 from dataclasses import dataclass
 from random import Random
 
 import structlog
 
 from soup import metrics
+from soup.blobs.damage import wrong_with
 from soup.blobs.model import Facts
 from soup.blobs.samples import Samples
 from soup.blobs.service import Blobs
@@ -210,11 +210,8 @@ class Audit:
         """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""
         if self._sound.get(blob.digest, 0.0) > _now():
             return
-        sha = hashlib.sha256()
-        async for piece in self._store.open(blob.digest):
-            await self._disk.run(sha.update, piece)
-        if sha.hexdigest() != blob.digest:
-            raise BlobUnknown("its bytes in the store are others", digest=blob.digest)
+        if (ours := await wrong_with(self._store, self._disk, blob)) is not None:
+            raise BlobUnknown(ours, digest=blob.digest)
         self._sound = {digest: end for digest, end in self._sound.items() if end > _now()}
         self._sound[blob.digest] = _now() + TRUSTED
 

@@ -1,10 +1,8 @@
 """How an agent ends, and what does not end it."""
 
-import signal
 import socket
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,28 +14,13 @@ from soup_cdn_agent.page import Page
 from tests import agents
 from tests.agents import Agent
 from tests.cdn_agent.badcore import bad_core
-from tests.cdn_agent.recorder import Recorder, recording
+from tests.cdn_agent.recorder import Recorder
 from tests.cdn_agent.test_faults import rot
 from tests.conftest import sha256
 from tests.wire import until
 
 MIRROR = {"id": 7, "token": "secret"}
 NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-def core() -> Iterator[Recorder]:
-    with recording(interval=1.0) as core:
-        yield core
-
-
-@pytest.fixture
-def started() -> Iterator[list[Agent]]:
-    """Agents that end with the test."""
-    running: list[Agent] = []
-    yield running
-    for agent in running:
-        agent.stop(signal.SIGKILL)
 
 
 def start(started: list[Agent], tmp_path: Path, core: str, web: str = NOWHERE, **settings: object) -> Agent:

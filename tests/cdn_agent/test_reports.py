@@ -1,8 +1,6 @@
 """When an agent reports, and what."""
 
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,21 +14,6 @@ from tests.wire import until
 
 MIRROR = {"id": 7, "token": "secret"}
 NOWHERE = "http://127.0.0.1:9"  # no web server: nobody listens there
-
-
-@pytest.fixture
-def core() -> Iterator[Recorder]:
-    with recording(interval=1.0) as core:
-        yield core
-
-
-@pytest.fixture
-def started() -> Iterator[list[Agent]]:
-    """Agents that end with the test."""
-    running: list[Agent] = []
-    yield running
-    for agent in running:
-        agent.stop(signal.SIGKILL)
 
 
 def start(started: list[Agent], tmp_path: Path, core: str, **settings: object) -> Agent:

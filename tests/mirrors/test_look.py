@@ -4,7 +4,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 
+from soup import metrics
 from soup.mirrors.model import Report, Status
 from soup.mirrors.picture import Live
 from tests.conftest import Time
@@ -33,6 +35,26 @@ async def test_a_look_reads_those_that_have_reported(live: Live, table: Table, c
     clocks.forward(1)
     await live.look()
     assert (2, 3) == (table.reads, table.looks)
+
+
+async def test_who_is_online_is_counted_with_every_look(live: Live, table: Table, clocks: Time) -> None:
+    """
+    A mirror that fell silent is counted no more within a second, though another goes on reporting.
+    """
+    for id in (1, 2):
+        table.report(id)
+    await live.look()
+    for _ in range(5):
+        clocks.forward(8.2)
+        table.report(2)
+        await live.look()
+    live._thorough = clocks.steady() + 3600
+    clocks.forward(0.1)
+    table.report(2)
+    metrics.MIRRORS.labels("online").set(2)
+    await live.look()
+
+    assert 1 == REGISTRY.get_sample_value("soup_mirrors", {"which": "online"})
 
 
 async def test_a_report_that_was_written_late_is_found_all_the_same(
