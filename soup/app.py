@@ -15,7 +15,8 @@ import structlog
 from soup.access.service import Access
 from soup.blobs.bundle import Bundles
 from soup.blobs.damage import Damage
-from soup.blobs.index import Index, PostgresIndex, SqliteIndex
+from soup.blobs.index import Index, SqliteIndex
+from soup.blobs.postgres import PostgresIndex
 from soup.blobs.reading import Reading
 from soup.blobs.samples import Samples
 from soup.blobs.scrub import Scrub
@@ -47,7 +48,7 @@ from soup.stores.disk import Disk
 from soup.stores.local import SPOOL, LocalStore
 from soup.stores.spool import Spool
 
-REMEMBERED = 100_000  # blobs a worker keeps in mind, at 300 bytes each, where a lookup is a round trip
+REMEMBERED = 1 << 18  # blobs that a worker knows without asking its database: 12 MiB
 WAITING = "waiting for the database to be prepared"
 SOON = 0.25  # seconds between tries to start
 LISTEN = 0.5  # seconds between looks at whether other machines have changed something
@@ -294,7 +295,7 @@ def _look(database: Path | None, store: Path) -> Look:
 
 def _index(database: Database, gong: Bell) -> Index:
     if database.file is not None:
-        return SqliteIndex(database.file)
+        return SqliteIndex(database.file, gong, remembered=REMEMBERED)
     return PostgresIndex(database.plain_url, gong, seconds=database.seconds, remembered=REMEMBERED)
 
 

@@ -1,29 +1,22 @@
 """The narrow read path of a redirect: one lookup, no session, no thread (D3).
 
 `peek` answers at once where it can, and says ASK where it cannot; then `ask` waits. An SQLite handle always
-can: some microseconds a lookup, and never stale. For PostgreSQL, lookups that come while one is under way
-travel together, and blobs known by then are kept in memory, within bounds, until a change of their state is
-heard of. There is no negative cache: what one core has acknowledged, all find at once.
+can. Blobs that were asked for lately are known without a lookup, until a change of their state is heard of.
+There is no negative cache: what one core has acknowledged, all find at once.
 """
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from typing import Final, Protocol
 
 from soup import metrics
+from soup.blobs.known import PRESENT, Found, Known
 from soup.blobs.model import Feed
 from soup.core.bell import Bell
-from soup.core.blob import State
 from soup.core.errors import DatabaseDown
-from soup.core.gather import Gather
-from soup.core.limit import Limit
-
-Found = tuple[int, int, int]  # seq, size and state of a digest
 
 
 class Ask:
@@ -31,6 +24,7 @@ class Ask:
 
 
 ASK: Final = Ask()
+NO_FEED: Final = "the database has no feed: it was not prepared by soup"
 
 
 class Index(Protocol):
@@ -57,25 +51,64 @@ class Index(Protocol):
 
 
 class SqliteIndex:
-    """A read-only handle in the event loop."""
+    """A read-only handle in the event loop, and at most `remembered` blobs that are known without it.
+
+    What any process of this machine has changed is heard of at once.
+    """
 
     # The covering index answers alone. Left to itself SQLite takes the unique one and the table as well.
     _FIND = "select seq, size, state from blob indexed by blob_known where digest = ?"
     _FEED = "select epoch, head from feed where id = 1"
+    _CHANGED = "select digest from blob where seq > ?"
+    _MANY = 10_000  # changes, above which everything is forgotten: to read them would hold up the loop
     _MAPPED = 1 << 31
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, bell: Bell, *, remembered: int) -> None:
+        self._file, self._bell, self._rung = file, bell, -1
+        self._known, self._seen = Known(remembered), Feed("", 0)
         self._handle: sqlite3.Connection | None = None
+        self._reading = False
 
     def peek(self, raw: bytes) -> Found | None:
         """See Index."""
         try:
-            found: Found | None = self._execute(self._FIND, (raw,)).fetchone()
+            if self._bell.rung != self._rung:
+                self._hear()
+            found = self._known.get(raw)
+            if found is None:
+                if not self._reading:
+                    self._begin()
+                found = self._execute(self._FIND, (raw,)).fetchone()
+                if found is not None and found[2] == PRESENT:
+                    self._known.put(raw, found[0], found[1])
         except sqlite3.Error as error:
-            metrics.DATABASE_ERRORS.labels("refused").inc()
-            raise DatabaseDown(f"the database refuses: {error}") from error
+            raise _refused(error) from error
         return found
+
+    def _begin(self) -> None:
+        """Let all lookups of this turn of the loop share a transaction: its locks cost as much as a lookup.
+
+        None of them is stale by that: whoever asks for what is acknowledged meanwhile comes in a later turn.
+        """
+        self._execute("begin")
+        self._reading = True
+        asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._reading:
+            self._reading = False
+            with contextlib.suppress(sqlite3.Error):  # it was closed meanwhile, or gave up by itself
+                self._execute("commit")
+
+    def _hear(self) -> None:
+        self._end()  # a transaction sees nothing that is newer than itself
+        rung, feed = self._bell.rung, self._feed()
+        if feed.epoch != self._seen.epoch or not 0 <= feed.head - self._seen.head <= self._MANY:
+            self._known.clear()
+        else:
+            for (raw,) in self._execute(self._CHANGED, (self._seen.head,)).fetchall():
+                self._known.drop(raw)
+        self._rung, self._seen = rung, feed
 
     async def ask(self, raw: bytes) -> Found | None:
         """See Index."""
@@ -84,16 +117,30 @@ class SqliteIndex:
     async def feed(self) -> Feed:
         """See Index."""
         try:
-            return Feed(*self._execute(self._FEED).fetchone())
-        except (sqlite3.Error, TypeError) as error:
-            metrics.DATABASE_ERRORS.labels("refused").inc()
-            raise DatabaseDown(f"the database refuses: {error}") from error
+            return self._feed()
+        except sqlite3.Error as error:
+            raise _refused(error) from error
+
+    def _feed(self) -> Feed:
+        row = self._execute(self._FEED).fetchone()
+        if row is None:
+            raise DatabaseDown(NO_FEED)
+        return Feed(*row)
 
     async def refresh(self) -> None:
-        """See Index. It is never stale."""
+        """See Index. The bell has told already, unless somebody died before ringing it."""
+        try:
+            self._hear()
+        except sqlite3.Error as error:
+            raise _refused(error) from error
 
     def forget(self, raws: Iterable[bytes]) -> None:
-        """See Index. It remembers nothing."""
+        """See Index."""
+        changed = list(raws)
+        if changed:
+            for raw in changed:
+                self._known.drop(raw)
+            self._bell.ring()
 
     async def start(self) -> None:
         """See Index."""
@@ -110,164 +157,15 @@ class SqliteIndex:
             handle.execute("pragma query_only = on")
         except sqlite3.Error as error:
             raise DatabaseDown(f"the database cannot be opened: {error}") from error
-        self._handle, self._execute = handle, handle.execute
+        self._handle, self._execute = handle, handle.cursor().execute
 
     async def close(self) -> None:
         """Give the handle back."""
         if self._handle is not None:
+            self._end()
             self._handle.close()
 
 
-class Memory:
-    """The most recent of many, in two generations: an entry that is not asked for in either is forgotten."""
-
-    def __init__(self, most: int) -> None:
-        self._half = max(1, most // 2)
-        self._young: dict[bytes, Found] = {}
-        self._old: dict[bytes, Found] = {}
-
-    def get(self, raw: bytes) -> Found | None:
-        """What is remembered of a digest."""
-        found = self._young.get(raw)
-        if found is None and (found := self._old.get(raw)) is not None:
-            self.put(raw, found)
-        return found
-
-    def put(self, raw: bytes, found: Found) -> None:
-        """Remember it."""
-        if len(self._young) >= self._half:
-            self._old, self._young = self._young, {}
-        self._young[raw] = found
-
-    def drop(self, raw: bytes) -> None:
-        """Forget it."""
-        self._young.pop(raw, None)
-        self._old.pop(raw, None)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._young, self._old = {}, {}
-
-
-class PostgresIndex:
-    """Few connections, many lookups a query, and a memory of at most `remembered` blobs.
-
-    What another core has changed is heard of within a second, what another worker of this machine has, at
-    once.
-    """
-
-    _FIND = "select digest, seq, size, state from blob where digest = any(%s)"
-    _FEED = "select epoch, head from feed where id = 1"
-    _CHANGED = "select digest, seq from blob where seq > %s order by seq limit 10000"
-    _MANY = 10_000
-
-    def __init__(self, url: str, bell: Bell, *, seconds: float, remembered: int) -> None:
-        # Prepared statements do not survive PgBouncer's transaction mode, and gain little here.
-        self._pool = AsyncConnectionPool(
-            url,
-            kwargs={"autocommit": True, "prepare_threshold": None, "connect_timeout": max(2, round(seconds))},
-            min_size=1,
-            max_size=3,
-            timeout=seconds,
-            reconnect_timeout=1,  # left to itself it waits twice as long after each try, for minutes
-            open=False,
-        )
-        self._bell, self._rung, self._seconds = bell, -1, seconds
-        self._alone = asyncio.Lock()
-        self._memory = Memory(remembered)
-        self._feed = Feed("", 0)
-        self._turn = 0  # grows with everything that is forgotten
-        self._asked: Gather[bytes, Found | None] = Gather(self._find, pause=0, most=1000, limit=seconds)
-
-    def peek(self, raw: bytes) -> Found | Ask:
-        """See Index."""
-        if self._bell.rung != self._rung:
-            return ASK
-        return self._memory.get(raw) or ASK
-
-    async def ask(self, raw: bytes) -> Found | None:
-        """See Index."""
-        if self._bell.rung != self._rung:
-            await self.refresh()
-        return await self._asked.ask(raw)
-
-    async def _find(self, raws: Sequence[bytes]) -> Sequence[Found | None]:
-        turn = self._turn
-        with metrics.LOOKUP_SECONDS.time():
-            rows = await self._query(self._FIND, [list(set(raws))])
-        found: dict[bytes, Found] = {bytes(row[0]): (row[1], row[2], row[3]) for row in rows}
-        if turn == self._turn:
-            # Otherwise something changed meanwhile, and these rows may have been read before it did.
-            for raw, row in found.items():
-                if row[2] == State.PRESENT:  # what is gone another core may bring back at any moment
-                    self._memory.put(raw, row)
-        return [found.get(raw) for raw in raws]
-
-    async def feed(self) -> Feed:
-        """See Index."""
-        rows = await self._query(self._FEED, [])
-        if not rows:
-            raise DatabaseDown("the database has no feed: it was not prepared by soup")
-        return Feed(*rows[0])
-
-    async def refresh(self) -> None:
-        """See Index. What changed since the last time is forgotten; the next to ask for it learns it anew."""
-        async with self._alone:
-            rung = self._bell.rung
-            await self._hear()
-            self._rung = rung
-
-    async def _hear(self) -> None:
-        feed = await self.feed()
-        if feed.epoch != self._feed.epoch or feed.head < self._feed.head:
-            self._turn += 1
-            self._memory.clear()
-        else:
-            heard = self._feed.head
-            while heard < feed.head:
-                rows = await self._query(self._CHANGED, [heard])
-                self._drop(bytes(raw) for raw, _ in rows)
-                heard = rows[-1][1] if len(rows) == self._MANY else feed.head
-        self._feed = feed
-
-    def forget(self, raws: Iterable[bytes]) -> None:
-        """See Index."""
-        changed = list(raws)
-        if changed:
-            self._drop(changed)
-            self._bell.ring()
-
-    def _drop(self, raws: Iterable[bytes]) -> None:
-        self._turn += 1
-        for raw in raws:
-            self._memory.drop(raw)
-
-    async def _query(self, statement: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
-        try:
-            async with Limit(self._seconds):
-                try:
-                    return await self._one(statement, arguments)
-                except psycopg.OperationalError:
-                    # It may be cut, and the others with it, as when the server has been restarted.
-                    await self._pool.check()
-                    return await self._one(statement, arguments)
-        except (TimeoutError, PoolTimeout) as error:
-            metrics.DATABASE_ERRORS.labels("timeout").inc()
-            raise DatabaseDown("the database did not answer in time") from error
-        except psycopg.Error as error:
-            metrics.DATABASE_ERRORS.labels("refused").inc()
-            raise DatabaseDown(f"the database refuses: {error}") from error
-
-    async def _one(self, statement: str, arguments: Sequence[object]) -> list[tuple[Any, ...]]:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement, arguments, binary=True)
-            return await cursor.fetchall()
-
-    async def start(self) -> None:
-        """See Index."""
-        await self._pool.open()
-        await self.refresh()
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        await self._pool.close(self._seconds)
+def _refused(error: sqlite3.Error) -> DatabaseDown:
+    metrics.DATABASE_ERRORS.labels("refused").inc()
+    return DatabaseDown(f"the database refuses: {error}")

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup import metrics
 from soup.blobs import queries
-from soup.blobs.index import Ask, Found, Index
+from soup.blobs.index import Ask, Index
+from soup.blobs.known import Found
 from soup.blobs.model import Changes, Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
 from soup.blobs.suspects import Suspects

@@ -26,7 +26,7 @@ class Gather(Generic[Item, Result]):
         *,
         pause: float,
         most: int,
-        limit: float,
+        limit: float | None,
     ) -> None:
         self._act, self._pause, self._most, self._limit = act, pause, most, limit
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -35,15 +35,18 @@ class Gather(Generic[Item, Result]):
     async def ask(self, item: Item) -> Result:
         """The result for this item.
 
-        An asker who leaves does not stop the batch. Raises Unavailable after `limit` seconds.
+        An asker who leaves does not stop the batch. Raises Unavailable after `limit` seconds; None: `act` has
+        a limit of its own, which is cheaper.
         """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
+        if self._limit is None:
+            return await future
         try:
             async with asyncio.timeout(self._limit):
-                return await asyncio.shield(future)
+                return await future
         except TimeoutError as error:
             raise Unavailable("the database did not answer in time") from error
 

@@ -18,13 +18,16 @@ from soup.blobs.service import Blobs
 from soup.core.digest import Digest
 from soup.core.errors import SoupError
 from soup.faces import blob, bundle, cdn, ops
+from soup.faces.asked import Asking
 from soup.faces.auth import Doors
+from soup.faces.direct import Direct
 from soup.faces.envelope import Envelope
 from soup.faces.errors import Guard, Unexpected, problem
 from soup.faces.front import Front
 from soup.faces.manners import Manners
 from soup.faces.ops import Ready
 from soup.faces.slots import Slots
+from soup.faces.tally import Tally
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
@@ -50,25 +53,23 @@ class Face(Guard):
         control: bool = False,
     ) -> None:
         self.manners = manners
-        self.sync = Slots("sync", spread=SPREAD)
+        self.sync, self.tally = Slots("sync", spread=SPREAD), Tally()
         parts: dict[str, Any] = {
             "blobs": blobs,
             "bundles": bundles,
             "mirrors": mirrors,
             "doors": doors,
             "ready": ready,
-            "flush": self._flush,
+            "flush": self.tally.flush,
             "manners": manners,
             "sync": self.sync,
             "desk": cdn.Desk(mirrors, blobs, doors, manners),
         }
         self.framework = _framework(parts, control=control)
         envelope = Envelope(self.framework, manners)
-        self.front = Front(envelope, blobs, mirrors, doors, manners, self.sync)
-        super().__init__(envelope if control else self.front, manners, ops.ALWAYS)
-
-    def _flush(self) -> None:
-        self.front.flush()
+        direct = Direct(blobs, manners, self.sync, self.tally)
+        front = Front(envelope, blobs, mirrors, Asking(doors, manners), direct, manners, self.tally)
+        super().__init__(envelope if control else front, manners, ops.ALWAYS)
 
 
 def _framework(parts: dict[str, Any], *, control: bool) -> Litestar:

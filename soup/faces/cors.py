@@ -1,7 +1,5 @@
 """Every answer of a blob's path may be read by every page (C12)."""
 
-import re
-
 EXPOSED = "Accept-Ranges Content-Disposition Content-Range Digest ETag Link Location Repr-Digest X-Request-Id"
 CORS: list[tuple[bytes, bytes]] = [
     (b"access-control-allow-origin", b"*"),
@@ -9,9 +7,18 @@ CORS: list[tuple[bytes, bytes]] = [
 ]
 LENGTH = 65  # of "/" and 64 digits
 
-_is_blob = re.compile("/[0-9a-f]{64}").fullmatch
+
+def digest_of(path: str) -> bytes | None:
+    """The 32 bytes of the digest a decoded path names; None where it is not that of a blob (D2)."""
+    if len(path) != LENGTH:
+        return None
+    try:
+        raw = bytes.fromhex(path[1:])
+    except ValueError:
+        return None
+    return raw if "/" + raw.hex() == path else None  # neither capitals nor spaces
 
 
 def is_blob(path: str) -> bool:
     """Whether a decoded path is that of a blob (D2)."""
-    return len(path) == LENGTH and _is_blob(path) is not None
+    return digest_of(path) is not None

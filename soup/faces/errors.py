@@ -115,12 +115,13 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         request: Any = scope
-        request["soup.ids"] = self._ids(b"")
+        self._count += 1
+        request["soup.ids"] = self._ids(b"%s%08x" % (self._mark, self._count))
         if self._manners.log_requests:
             send = _noting(request, send)
         try:
             request["soup.headers"] = headers = self._headers(request)
-            if b"x-request-id" in headers:
+            if b"x-request-id" in headers and _REQUEST_ID.fullmatch(headers[b"x-request-id"]):
                 request["soup.ids"] = self._ids(headers[b"x-request-id"])
             if self.closed is not None and scope["path"] not in self._always:
                 raise errors.NotReady(self.closed)  # noqa: TRY301 - a call here would cost every request
@@ -134,29 +135,19 @@ class Guard:
             metrics.ERRORS.inc()
             await _answer(request, receive, send, Unexpected("something failed that should not; see the log"))
 
-    def _ids(self, asked: bytes) -> Headers:
-        """The id the client chose, if it is hexadecimal, else one of ours (C19)."""
-        if not (asked and _REQUEST_ID.fullmatch(asked)):
-            self._count += 1
-            asked = b"%s%08x" % (self._mark, self._count)
-        return [(b"x-request-id", asked), (b"x-amz-request-id", asked), *self._parting]
+    def _ids(self, id: bytes) -> Headers:
+        """What tells the request's id: the client's own, if it is hexadecimal, or one of ours (C19)."""
+        return [(b"x-request-id", id), (b"x-amz-request-id", id), *self._parting]
 
     def part(self) -> None:
         """Let each client connect anew after its next answer, and find somebody else."""
         self._parting = [(b"connection", b"close")]
 
     def _headers(self, scope: Any) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            if len(value) > LONGEST:
-                raise errors.HeaderTooLarge(
-                    f"{name.decode('latin-1')[:50]} has {len(value)} bytes, {LONGEST} at most"
-                )
-            if name in found:
-                if name in _ONCE:
-                    raise errors.Invalid(f"more than one {name.decode('latin-1')} header")
-                value = b"%s, %s" % (found[name], value)  # noqa: PLW2901 - as RFC 9110, 5.3 reads a list
-            found[name] = value
+        sent = scope["headers"]
+        found: dict[bytes, bytes] = dict(sent)
+        if len(found) < len(sent) or len(b"".join(found.values())) > LONGEST:
+            found = _merged(sent)
         host = found.get(b"host")
         if host not in self._hosts:
             self._judge(host, scope["http_version"])
@@ -182,6 +173,23 @@ _ONCE = {
     b"host", b"content-length", b"transfer-encoding", b"content-type", b"authorization", b"range",
     b"if-range", b"expect", b"content-range", b"content-encoding",
 }  # fmt: skip
+
+
+def _merged(sent: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers of which some come more than once, or are long."""
+    found: dict[bytes, bytes] = {}
+    for name, value in sent:
+        if len(value) > LONGEST:
+            raise errors.HeaderTooLarge(
+                f"{name.decode('latin-1')[:50]} has {len(value)} bytes, {LONGEST} at most"
+            )
+        if name in found:
+            if name in _ONCE:
+                raise errors.Invalid(f"more than one {name.decode('latin-1')} header")
+            found[name] = b"%s, %s" % (found[name], value)  # as RFC 9110, 5.3 reads a list
+        else:
+            found[name] = value
+    return found
 
 
 def _noting(scope: Any, send: Send) -> Send:

@@ -1,7 +1,7 @@
 """Who carries a request. Pure: clock and dice are arguments (D9)."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter
@@ -66,6 +66,9 @@ class Tier:
     sums: tuple[int, ...]  # of the weights, from the first; none where all are the same
     even: bool  # all weights are the same
     leaders: int  # how many cover most
+    turns: tuple[
+        tuple[Member, ...], ...
+    ]  # every choice there is among few that are all alike; none otherwise
 
     @classmethod
     def of(cls, members: Iterable[Member]) -> "Tier":
@@ -74,7 +77,9 @@ class Tier:
         even = len({member.weight for member in ordered}) <= 1
         sums = () if even else tuple(accumulate(member.weight for member in ordered))
         lacks = tuple(-member.covers for member in ordered)
-        return cls(ordered, lacks, sums, even, bisect_right(lacks, lacks[0]))
+        alike = even and len(ordered) <= FEW and not any(member.picky for member in ordered)
+        turns = tuple(_turns(ordered)) if alike else ()
+        return cls(ordered, lacks, sums, even, bisect_right(lacks, lacks[0]), turns)
 
     def having(self, seq: int) -> int:
         """How many have a blob of this number: the first so many.
@@ -95,6 +100,22 @@ class Tier:
             return self.members[int(dice() * among)]
         place = bisect_right(self.sums, dice() * self.sums[among - 1], 0, among - 1)
         return self.members[place]
+
+    def turn(self, now: float, dice: Callable[[], float]) -> tuple[Member, ...]:
+        """All of few that are alike, in the order of a choice; nobody where one of them is silent."""
+        chosen = self.turns[int(dice() * len(self.turns))]
+        for member in chosen:
+            if now > member.silent_at:
+                return ()
+        return chosen
+
+
+def _turns(members: tuple[Member, ...]) -> Iterator[tuple[Member, ...]]:
+    """Each of them first, with the others behind it in each of their rotations."""
+    for place, member in enumerate(members):
+        others = members[:place] + members[place + 1 :]
+        for turn in range(max(1, len(others))):
+            yield member, *others[turn:], *others[:turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +264,16 @@ def choose(
     *,
     trusted: bool = False,
     asker: int = 0,
-) -> list[Member]:
+) -> tuple[Member, ...]:
     """As `pick`, and behind the one it picks others that might have been, at most `most` in all (D9).
 
     The others are drawn without regard to weight. Of many mirrors they may be fewer than there are.
     """
     if not picture.tiers:
-        return []
+        return ()
     tier = picture.tiers[0]
+    if tier.turns and -seq >= tier.lacks[-1] and not trusted and not asker and (turn := tier.turn(now, dice)):
+        return turn[:most]
     among = tier.having(seq)
     for _ in range(DRAWS if among else 0):
         member = tier.draw(among, dice)
@@ -259,16 +282,16 @@ def choose(
     else:
         left = holders(picture, raw, seq, size, now, trusted=trusted, asker=asker)
         if not left:
-            return []
+            return ()
         tier, among = Tier.of(left), len(left)
         member = tier.draw(among, dice)
     if most == 1:
-        return [member]
+        return (member,)
 
     def fits(other: Member) -> bool:
         return other is not member and other.fits(raw, size, now, trusted, asker)
 
-    return [member, *_others(tier, among, fits, dice, most - 1)]
+    return member, *_others(tier, among, fits, dice, most - 1)
 
 
 def _others(

@@ -107,18 +107,16 @@ class Mirrors:
         """Hear of new reports. Raises DatabaseDown."""
         await self._live.look()
 
-    def links(
-        self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int = 0
-    ) -> list[bytes]:
+    def links(self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int) -> list[bytes]:
         """The starts of links to this blob, up to the digest: to the mirror that is chosen, then to others.
 
         At most `most`, and none where nobody has it. `asker` is the mirror that asks, 0 for anybody else.
         """
         live = self._live
-        members = choose(
+        chosen = choose(
             live.picture, raw, seq, size, live.now(), self._dice, most, trusted=trusted, asker=asker
         )
-        return [member.link for member in members]
+        return [member.link for member in chosen]
 
     def full(self, id: int) -> bool:
         """Whether this mirror fetches its blobs beforehand, as far as this process has heard."""

@@ -152,7 +152,7 @@ def test_who_is_named_beside(world: World, asked: Asked, most: int, seed: int) -
     names = {one.id for one in found}
     assert names <= expected
     assert min(most, len(expected)) == len(names) == len(found)
-    assert found[:1] == [one for one in [pick(seen, *blob, Random(seed).random, **also)] if one]
+    assert list(found[:1]) == [one for one in [pick(seen, *blob, Random(seed).random, **also)] if one]
 
 
 @given(st.lists(st.integers(0, HEAD), min_size=1, max_size=20), st.integers(1, HEAD))
