@@ -1,6 +1,7 @@
 """Present, blocked, gone: and the one order of all changes (D7)."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,6 +11,7 @@ from soup.blobs.service import Blobs
 from soup.core.blob import State
 from soup.core.digest import Digest
 from soup.core.errors import BlobBlocked, BlobUnknown, SoupError, StillBlocked
+from soup.settings import RUNTIME
 from tests.blobs.conftest import LEEK, keep, state
 from tests.conftest import Cook, Kitchen
 
@@ -82,10 +84,19 @@ def _body(digest: Digest, bodies: list[bytes]) -> bytes:
     return next(data for data in bodies if Digest.of(data) == digest)
 
 
-async def test_another_process_knows_at_once(cook: Cook) -> None:
+@pytest.mark.parametrize("shared", [True, False])
+async def test_another_process_knows_at_once(
+    cook: Cook,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    shared: bool,  # noqa: FBT001
+) -> None:
     """
-    What one core has acknowledged, every other finds at once: there is nothing that could be stale.
+    What one core has acknowledged, every other finds at once; what another worker of its machine has
+    changed, although it was asked for a moment before.
     """
+    if shared:
+        monkeypatch.setenv(RUNTIME, str(tmp_path))
     here, there = (await cook()).soup.blobs, (await cook()).soup.blobs
     for verb, expected in (
         ("keep", State.PRESENT),
@@ -94,6 +105,9 @@ async def test_another_process_knows_at_once(cook: Cook) -> None:
         ("delete", State.GONE),
         ("keep", State.PRESENT),
     ):
+        if shared:
+            assert (await state(here, b"leek")) is (await state(there, b"leek"))
+
         assert await act(here, verb, b"leek") is None
 
         assert expected is (await state(there, b"leek"))
