@@ -11,11 +11,10 @@ from msgspec import Meta, Struct
 from soup.access.model import Kind
 from soup.blobs.model import Facts
 from soup.blobs.service import Blobs
-from soup.core import conditional
 from soup.core.blob import State
 from soup.core.clock import text
 from soup.core.digest import Digest
-from soup.faces import body
+from soup.faces import body, upload
 from soup.faces.auth import may
 from soup.faces.manners import Manners
 from soup.mirrors.service import Mirrors
@@ -55,7 +54,7 @@ def shown(facts: Facts) -> Json:
 @put("/api/blob/{digest:str}", guards=[may(Kind.WRITE)], request_max_body_size=None)
 async def keep(
     request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
-) -> Response[Json]:
+) -> Response[bytes]:
     """Keep these bytes under their digest: 201 when they are new, 200 when not, 422 when they are others."""
     return await _keep(request, blobs, manners, digest)
 
@@ -69,33 +68,15 @@ async def keep(
 )
 async def add(
     request: Asked, blobs: NamedDependency[Blobs], manners: NamedDependency[Manners]
-) -> Response[Json]:
+) -> Response[bytes]:
     """Keep these bytes, whatever their digest is; the answer says it."""
     return await _keep(request, blobs, manners, None)
 
 
-async def _keep(request: Asked, blobs: Blobs, manners: Manners, digest: Digest | None) -> Response[Json]:
-    scope: Any = request.scope
-    headers: dict[bytes, bytes] = scope["soup.headers"]
-    length = body.announced(scope)
-    unless = headers.get(b"if-none-match", b"").decode("latin-1")
-    only_new = bool(unless) and (
-        unless.strip() == "*" or (digest is not None and conditional.listed(unless, digest.etag))
-    )
-    with blobs.place(manners.upload_slots):
-        await blobs.expect(digest, length, only_new=only_new)
-        kept = await blobs.keep(body.pieces(request.receive, length), digest, only_new=only_new)
-    path = f"/{kept.digest}"
-    answer = {"digest": kept.digest, "size": kept.size, "url": (manners.url or _asked_as(headers)) + path}
-    return Response(
-        answer, status_code=201 if kept.new else 200, headers={"location": path, "etag": kept.digest.etag}
-    )
-
-
-def _asked_as(headers: dict[bytes, bytes]) -> str:
-    """How the client reached soup, or the proxy in front of it."""
-    scheme = "https" if headers.get(b"x-forwarded-proto") == b"https" else "http"
-    return f"{scheme}://{headers.get(b'host', b'localhost').decode('latin-1')}"
+async def _keep(request: Asked, blobs: Blobs, manners: Manners, digest: Digest | None) -> Response[bytes]:
+    code, headers, answer = await upload.keep(request.scope, request.receive, blobs, manners, digest)
+    told = {name.decode(): value.decode() for name, value in headers if name != b"content-length"}
+    return Response(answer, status_code=code, headers=told, media_type=told["content-type"])
 
 
 @get("/api/blob:list", guards=[may(*LOOKS)])

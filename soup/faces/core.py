@@ -28,6 +28,7 @@ from soup.faces.manners import Manners
 from soup.faces.ops import Ready
 from soup.faces.slots import Slots
 from soup.faces.tally import Tally
+from soup.faces.upload import Upload
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,8 @@ class Face(Guard):
             "desk": cdn.Desk(mirrors, blobs, doors, manners),
         }
         self.framework = _framework(parts, control=control)
-        envelope = Envelope(self.framework, manners)
+        framework = self.framework if control else Upload(self.framework, blobs, doors, manners)
+        envelope = Envelope(framework, manners)
         direct = Direct(blobs, manners, self.sync, self.tally)
         front = Front(envelope, blobs, mirrors, Asking(doors, manners), direct, manners, self.tally)
         super().__init__(envelope if control else front, manners, ops.ALWAYS)

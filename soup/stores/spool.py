@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,14 +23,23 @@ PIECE = (
 )  # bytes handed to a thread at once: large enough to pay for the hop, small enough for many uploads
 
 
-class Spooled:
-    """Bytes on disk whose name and size are known. A Source: call it to read them."""
+AMPLE = 16 << 20  # bytes; while there is room for many more, it is looked at once a second
 
-    def __init__(self, disk: Disk, fd: int, name: Path | None, folder: Path) -> None:
-        self._disk, self._fd, self._name, self._folder = disk, fd, name, folder
+
+class Spooled:
+    """Bytes on disk whose name and size are known. A Source: call it to read them.
+
+    Its file is made with the first bytes, in the same thread: a small upload is on disk with one trip there.
+    """
+
+    def __init__(self, disk: Disk, folder: Path) -> None:
+        self._disk, self._folder = disk, folder
+        self._fd: int | None = None  # not made yet; -1 when it is over
+        self._name: Path | None = None
         self._sha = hashlib.sha256()
         self._busy = threading.Lock()  # an asker may be cancelled while its thread still writes
         self.size = 0
+        self.adopted = False  # it has a name in a store
 
     @property
     def blob(self) -> Blob:
@@ -48,18 +58,41 @@ class Spooled:
             return os.pread(self._live(), PIECE, place)
 
     def _live(self) -> int:
-        if self._fd < 0:
+        if self._fd is None:
+            self._make()
+        if self._fd is None or self._fd < 0:
             raise OSError(errno.EBADF, "this upload is over")
         return self._fd
+
+    def _make(self) -> None:
+        try:
+            self._fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        except OSError:  # a file system without unnamed files: NFS, some FUSE
+            self._make_named()
+
+    def _make_named(self) -> None:
+        while self._fd is None:
+            name = self._folder / f"upload.{secrets.token_hex(8)}"
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if os.fstat(fd).st_nlink:
+                    self._fd, self._name = fd, name
+                    return
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)  # a sweep was faster than our lock and took the new file away: another one
 
     def write(self, pieces: list[bytes]) -> None:
         """Append, in a thread."""
         with self._busy:
+            fd = self._live()
             for piece in pieces:
                 self._sha.update(piece)
                 rest = memoryview(piece)
                 while rest:
-                    rest = rest[os.write(self._live(), rest) :]
+                    rest = rest[os.write(fd, rest) :]
                 self.size += len(piece)
 
     def adopt(self, target: Path) -> None:
@@ -74,11 +107,12 @@ class Spooled:
             except FileExistsError:
                 self._replace(target)
             sync_folder(target.parent)
+            self.adopted = True
 
     def _replace(self, target: Path) -> None:
         # A link cannot replace, a rename can. The file is locked by our own handle before it has a name in
         # between, so that the sweep of another process takes it for what it is: alive.
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(self._live(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         between = self._folder / f"{target.name}.{secrets.token_hex(8)}"
         self._link(between)
         try:
@@ -89,12 +123,17 @@ class Spooled:
     def _link(self, target: Path) -> None:
         # With any src_dir_fd Python calls linkat(2) so that it follows /proc/self/fd/N to the unnamed file;
         # without one it would link the symbolic link itself.
-        source = self._name or Path(f"/proc/self/fd/{self._fd}")
+        source = self._name or f"/proc/self/fd/{self._fd}"
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.link(source, target, src_dir_fd=folder, follow_symlinks=True)
         finally:
             os.close(folder)
+
+    @property
+    def settled(self) -> bool:
+        """Whether to close it takes no time: nobody is at it, and nothing has to go with it."""
+        return self.adopted and self._name is None and not self._busy.locked()
 
     def close(self) -> None:
         """Forget the spool's own name of it; what was linked elsewhere stays.
@@ -107,7 +146,8 @@ class Spooled:
                 if self._name is not None:
                     self._name.unlink(missing_ok=True)
             finally:
-                os.close(fd)
+                if fd is not None:
+                    os.close(fd)
 
 
 class Spool:
@@ -120,12 +160,14 @@ class Spool:
     def __init__(self, disk: Disk, folder: Path, *, keep_free: int | None, largest: int | None) -> None:
         self._disk, self._folder, self._keep_free = disk, folder, keep_free
         self.largest = largest
+        self._ample_until = 0.0
 
     async def expect(self, announced: int | None) -> None:
         """Refuse a body that cannot be kept before a byte of it has come. Raises TooLarge, NoRoom."""
         if announced is not None:
             self._fits(announced)
-            await self._disk.run(self._room, announced)
+            if time.monotonic() > self._ample_until or announced > AMPLE:
+                await self._disk.run(self._room, announced)
 
     @asynccontextmanager
     async def receive(self, body: AsyncIterator[bytes]) -> AsyncIterator[Spooled]:
@@ -135,7 +177,7 @@ class Spool:
 
         Constant memory: one piece of a body at a time.
         """
-        spooled = await self._disk.run(self._create)
+        spooled = Spooled(self._disk, self._folder)
         try:
             pieces: list[bytes] = []
             held = 0
@@ -149,9 +191,12 @@ class Spool:
             await self._disk.run(self._write, spooled, pieces)
             yield spooled
         finally:
-            # Shielded, and a write still in a thread is waited for: a handle closed under it could be another
-            # file's.
-            await asyncio.shield(asyncio.ensure_future(self._disk.run(spooled.close)))
+            if spooled.settled:
+                spooled.close()
+            else:
+                # Shielded, and a write still in a thread is waited for: a handle closed under it could be
+                # another file's.
+                await asyncio.shield(asyncio.ensure_future(self._disk.run(spooled.close)))
 
     def _fits(self, size: int) -> None:
         if self.largest is not None and size > self.largest:
@@ -177,30 +222,12 @@ class Spool:
         if room["free"] - wanted < keep:
             metrics.REFUSED.labels("keep_free").inc()
             raise NoRoom(f"{wanted} bytes would leave less than the {keep} bytes that are to stay free")
+        if room["free"] - wanted > keep + 64 * AMPLE:
+            self._ample_until = time.monotonic() + 1
 
     def _write(self, spooled: Spooled, pieces: list[bytes]) -> None:
         self._room(sum(map(len, pieces)))
         spooled.write(pieces)
-
-    def _create(self) -> Spooled:
-        try:
-            fd = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        except OSError:  # a file system without unnamed files: NFS, some FUSE
-            return self._create_named()
-        return Spooled(self._disk, fd, None, self._folder)
-
-    def _create_named(self) -> Spooled:
-        while True:
-            name = self._folder / f"upload.{secrets.token_hex(8)}"
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                if os.fstat(fd).st_nlink:
-                    return Spooled(self._disk, fd, name, self._folder)
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)  # a sweep was faster than our lock and took the new file away: another one
 
     async def swept(self) -> int:
         """`sweep`, from the event loop. Raises StoreDown."""

@@ -9,6 +9,7 @@ from soup.core.blob import State
 from soup.core.digest import Digest
 from soup.db.lease import Held, LeaseLost
 from soup.stores.local import SPOOL
+from soup.stores.spool import Spooled
 from tests.blobs.conftest import LEEK, gated, keep, lease, on_disk, state, until
 from tests.conftest import Cook, Kitchen, Time
 from tests.contract import body
@@ -140,7 +141,8 @@ async def test_what_a_crash_left(kitchen: Kitchen, blobs: Blobs, held: Held) -> 
     left = kitchen.settings.blobs_folder / SPOOL / "upload.0123456789abcdef"
     left.write_bytes(b"half a leek")
     async with blobs._spool.receive(body(b"kale")) as upload:
-        alive = blobs._spool._create_named()
+        alive = Spooled(blobs._spool._disk, left.parent)
+        alive._make_named()
 
         assert 1 == await blobs.sweep(held)
 

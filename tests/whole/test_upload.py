@@ -192,9 +192,9 @@ def test_gone_in_the_middle(server: Server, line: str, size: int) -> None:
     before = kept(server)
     with wire(server) as connection:
         connection.ask(line, token(server), f"Content-Length: {4 * MIB}", body=bytes(size))
-        until(lambda: spools(server) == 1)
+        until(lambda: counter(server, "soup_uploads") == 1)
 
-    until(lambda: spools(server) == 0)
+    until(lambda: counter(server, "soup_uploads") + spools(server) == 0)
     assert before == kept(server)
 
 
@@ -206,10 +206,10 @@ def test_cut_off(server: Server, framing: str) -> None:
     before = kept(server)
     with wire(server) as connection:
         connection.ask("PUT /api/blob", token(server), framing, body=b"100000\r\n" + bytes(1000))
-        until(lambda: spools(server) == 1)
+        until(lambda: counter(server, "soup_uploads") == 1)
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    until(lambda: spools(server) == 0)
+    until(lambda: counter(server, "soup_uploads") + spools(server) == 0)
     assert before == kept(server)
 
 
@@ -220,13 +220,13 @@ def test_shorter_than_announced(server: Server) -> None:
     before = kept(server)
     with wire(server) as connection:
         connection.ask(f"PUT /{sha256(b'leek')}", token(server), "Content-Length: 10", body=b"leek")
-        until(lambda: spools(server) == 1)
+        until(lambda: counter(server, "soup_uploads") == 1)
         connection.socket.shutdown(socket.SHUT_WR)
         connection.socket.settimeout(10)
         read = connection.socket.recv(65_536)
 
     assert read == b"" or read.startswith(b"HTTP/1.1 400 ")
-    until(lambda: spools(server) == 0)
+    until(lambda: counter(server, "soup_uploads") + spools(server) == 0)
     assert before == kept(server)
 
 
@@ -252,12 +252,12 @@ def test_a_bad_chunk(server: Server) -> None:
     before = kept(server)
     with wire(server) as connection:
         connection.ask("PUT /api/blob", token(server), "Transfer-Encoding: chunked", body=b"4\r\nleek\r\n")
-        until(lambda: spools(server) == 1)
+        until(lambda: counter(server, "soup_uploads") == 1)
         connection.send(b"turnip\r\n")
         read = connection.socket.recv(65_536)
 
     assert read == b"" or read.startswith(b"HTTP/1.1 400 ")
-    until(lambda: spools(server) == 0)
+    until(lambda: counter(server, "soup_uploads") + spools(server) == 0)
     assert before == kept(server)
 
 
