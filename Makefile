@@ -31,7 +31,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql test-long test-whole lint rows lock bench-quick bench-pick bench-fleet bench-reports soak clean
+.PHONY: help run test test-postgresql test-long test-whole lint rows lock bench bench-quick bench-pick bench-fleet bench-reports soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -75,9 +75,13 @@ lock: ## write the two lock files anew from pyproject.toml (the one target that 
 	cp requirements-dev.lock requirements.lock
 	$(COMPILE) -o requirements.lock
 
-bench-quick: .venv/installed-dev ## redirects and misses a second, as a ratio to nginx
-	tests/setup-system nginx wrk
-	.venv/bin/python -m bench.quick
+bench: .venv/installed-dev ## every figure beside nginx and others, half an hour: a table, and bench/results/ with plots
+	tests/setup-system nginx wrk postgres curl docker-registry
+	.venv/bin/python -m bench $(ROWS)
+
+bench-quick: .venv/installed-dev ## the short rows of it in three minutes, a line each
+	tests/setup-system nginx wrk postgres
+	.venv/bin/python -m bench.quick $(ROWS)
 
 bench-pick: .venv/installed-dev ## a pick among 10,000 mirrors, as a ratio to one among 10
 	.venv/bin/python -m bench.pick

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.quick import free_port, started
+from bench.servers import free_port, started
 from bench.soak import anonymous
 from soup.prepare import prepare
 from soup.settings import Settings

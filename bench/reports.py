@@ -20,7 +20,9 @@ from pathlib import Path
 
 import psycopg
 
-from bench.quick import LOAD_CORE, SERVER_CORE, free_port, load, started
+from bench.load import load
+from bench.machine import LOAD_CORE, SERVER_CORE
+from bench.servers import free_port, started
 from soup.prepare import prepare
 from soup.settings import Settings
 from tests.databases import cluster

@@ -5,17 +5,18 @@ import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.core.errors import BlobMissing
 from soup.core.span import Span
-from soup.stores.base import OnDisk, Store
+from soup.stores import cached
+from soup.stores.base import File, OnDisk, Store
 from soup.stores.disk import Disk
 
-PIECE = 512 * 1024
+PIECE = 256 * 1024
+HASHED = 16 * 1024  # bytes that are hashed in less time than a trip to a thread takes
 TRUSTED = 600.0  # seconds for which a small file that has not changed is not hashed again
 REMEMBERED = 65_536
 
@@ -44,7 +45,12 @@ class Opened:
         else:
             place = span.first
             while place <= span.last:
-                piece = await self.disk.run(os.pread, self.fd, min(PIECE, span.last + 1 - place), place)
+                size = min(PIECE, span.last + 1 - place)
+                piece: bytes | bytearray | None = None
+                if not self.disk.crowded:
+                    piece = cached.read(self.fd, size, place)
+                if piece is None:
+                    piece = await self.disk.run(os.pread, self.fd, size, place)
                 if not piece:
                     raise BlobMissing("its file became shorter", digest=self.blob.digest)
                 place += len(piece)
@@ -62,29 +68,41 @@ class Opened:
 class Reading:
     """Opens blobs.
 
-    Up to `verify_up_to` bytes are checked against their name before a byte of them is sent.
+    Up to `verify_up_to` bytes are checked against their name before a byte of them is sent. What the kernel
+    has in memory is read at once, all else in a thread: also what is in memory, when so many threads wait for
+    the disk that it may not be well.
     """
 
     def __init__(self, store: Store, disk: Disk, *, verify_up_to: int) -> None:
         self._store, self._disk, self.verify_up_to = store, disk, verify_up_to
-        self._seen: dict[Digest, tuple[tuple[int, int, int, int], float]] = {}
+        self._on_disk = store if isinstance(store, OnDisk) else None
+        self._folders: dict[str, bytes] = {}  # by the first digits of the digests in them
+        self._seen: dict[Digest, tuple[File, float]] = {}
 
     async def open(self, blob: Blob) -> Opened:
         """Raises BlobMissing when its bytes are not there, or not those of its name."""
-        if isinstance(self._store, OnDisk):
-            return await self._disk.run(self._open, blob, self._store.path(blob.digest))
+        if self._on_disk is not None:
+            path = self._path(self._on_disk, blob.digest)
+            return self._at_once(blob, path) or await self._disk.run(self._open, blob, path)
         if not await self._store.has(blob.digest):
             raise BlobMissing("its bytes are not in the store", digest=blob.digest)
         return Opened(blob, self._disk, inner=self._store)
 
     async def whole(self, blobs: Sequence[Blob]) -> list[bytes | BlobMissing]:
         """All bytes of each of some small blobs, or why they cannot be had: one trip to the disk for all."""
-        if isinstance(self._store, OnDisk):
-            paths = [self._store.path(blob.digest) for blob in blobs]
+        if self._on_disk is not None:
+            paths = [self._path(self._on_disk, blob.digest) for blob in blobs]
             return await self._disk.run(lambda: list(map(self._whole, blobs, paths)))
         return [await self._gathered(blob) for blob in blobs]
 
-    def _whole(self, blob: Blob, path: Path) -> bytes | BlobMissing:
+    def _path(self, store: OnDisk, digest: Digest) -> bytes:
+        """Where its file is. Paths are dear, and those of a folder differ in their last part only."""
+        folder = self._folders.get(digest[:3])
+        if folder is None:
+            folder = self._folders[digest[:3]] = os.fsencode(store.path(digest).parent) + b"/"
+        return folder + digest.encode()
+
+    def _whole(self, blob: Blob, path: bytes) -> bytes | BlobMissing:
         try:
             with self._open(blob, path) as opened:
                 data = os.pread(opened.fd, blob.size, 0) if opened.fd is not None else opened.data or b""
@@ -106,33 +124,66 @@ class Reading:
             return BlobMissing(f"it has {len(data)} bytes, not {blob.size}", digest=blob.digest)
         return data
 
-    def _open(self, blob: Blob, path: Path) -> Opened:
+    def _at_once(self, blob: Blob, path: bytes) -> Opened | None:
+        """A blob that is in memory. None where it is not, or seems to be another: a thread finds out."""
+        small = blob.size <= self.verify_up_to
+        if (small and blob.size > PIECE) or self._disk.crowded:
+            return None
+        fd = cached.open_file(path)
+        if fd is None:
+            return None
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            raise BlobMissing("its file is not in the store", digest=blob.digest) from error
-        try:
-            seen = os.fstat(fd)
-            if seen.st_size != blob.size:
-                raise BlobMissing(f"its file has {seen.st_size} bytes, not {blob.size}", digest=blob.digest)
-            if blob.size > self.verify_up_to:
+            file = _file(os.fstat(fd))
+            if file[1] != blob.size:
+                return None
+            if not small:
                 opened = Opened(blob, self._disk, fd=fd)
                 fd = -1
                 return opened
-            data = os.pread(fd, blob.size, 0)
-            self._verify(blob, data, (seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns))
+            data = cached.read(fd, blob.size, 0)
+            if data is None or len(data) != blob.size:
+                return None
+            if blob.size > HASHED and not self._remembered(blob, file):
+                return None
+            self._verify(blob, data, file)
             return Opened(blob, self._disk, data=data)
         finally:
             if fd >= 0:
                 os.close(fd)
 
-    def _verify(self, blob: Blob, data: bytes, file: tuple[int, int, int, int]) -> None:
-        now = time.monotonic()
+    def _open(self, blob: Blob, path: bytes) -> Opened:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise BlobMissing("its file is not in the store", digest=blob.digest) from error
+        try:
+            file = _file(os.fstat(fd))
+            if file[1] != blob.size:
+                raise BlobMissing(f"its file has {file[1]} bytes, not {blob.size}", digest=blob.digest)
+            if blob.size > self.verify_up_to:
+                opened = Opened(blob, self._disk, fd=fd)
+                fd = -1
+                return opened
+            data = os.pread(fd, blob.size, 0)
+            self._verify(blob, data, file)
+            return Opened(blob, self._disk, data=data)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def _remembered(self, blob: Blob, file: File) -> bool:
         last, until = self._seen.get(blob.digest, (None, 0.0))
-        if last == file and now < until:
+        return last == file and time.monotonic() < until
+
+    def _verify(self, blob: Blob, data: bytes, file: File) -> None:
+        if self._remembered(blob, file):
             return
         if hashlib.sha256(data).hexdigest() != blob.digest:
             raise BlobMissing("its file has other bytes", digest=blob.digest)
         if len(self._seen) >= REMEMBERED:
             self._seen.clear()  # rare, and the price is one hash each
-        self._seen[blob.digest] = (file, now + TRUSTED)
+        self._seen[blob.digest] = (file, time.monotonic() + TRUSTED)
+
+
+def _file(seen: os.stat_result) -> File:
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns

@@ -1,10 +1,10 @@
 """The bytes of a blob, where no mirror is to send them (D4)."""
 
+from http import HTTPStatus
 from typing import Any
 
 from litestar.types import Receive, Send
 
-from soup import metrics
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob
 from soup.faces import reply
@@ -47,8 +47,10 @@ class Direct:
             elif self._manners.accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
                 await send_all(send, 200, _accelerated(answer.headers, blob))
             elif opened.data is not None:
-                body = opened.data[answer.span.first : answer.span.last + 1]
-                metrics.BLOB_SENT_BYTES.inc(len(body))
+                body = opened.data
+                if answer.status == HTTPStatus.PARTIAL_CONTENT:
+                    body = body[answer.span.first : answer.span.last + 1]
+                self._tally.sent(len(body))
                 await send_all(send, answer.status, answer.headers, body)
             else:
                 scope["soup.started"] = True

@@ -1,6 +1,7 @@
 """A blob and a request's conditions: which status, which headers, which bytes (RFC 9110, 13.2.2)."""
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,12 @@ from soup.core.span import Span
 from soup.faces.cors import CORS
 from soup.faces.errors import Headers
 
-FOREVER = b"public, max-age=31536000, immutable"
+FOREVER: Headers = [(b"cache-control", b"public, max-age=31536000, immutable")]
+BYTES: Headers = [
+    (b"content-type", b"application/octet-stream"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"accept-ranges", b"bytes"),
+]
 _MAX_NAME = 255
 
 
@@ -31,25 +37,23 @@ class Reply:
 
 def decide(headers: dict[bytes, bytes], blob: Blob, download: str | None) -> Reply:
     """200, 206 or 304. Raises NotAsExpected (412) and BadRange (416)."""
-    etag = blob.digest.etag
-    if b"if-match" in headers and not conditional.strongly_listed(_text(headers, b"if-match"), etag):
-        raise NotAsExpected("If-Match names other content than this", digest=blob.digest)
-    common: Headers = [(b"etag", etag.encode()), (b"cache-control", FOREVER), *CORS]
-    if b"if-none-match" in headers and conditional.listed(_text(headers, b"if-none-match"), etag):
+    digest = blob.digest
+    if b"if-match" in headers and not conditional.strongly_listed(_text(headers, b"if-match"), digest.etag):
+        raise NotAsExpected("If-Match names other content than this", digest=digest)
+    common: Headers = [(b"etag", b'"%s"' % digest.encode()), *FOREVER, *CORS]
+    if b"if-none-match" in headers and conditional.listed(_text(headers, b"if-none-match"), digest.etag):
         return Reply(304, common, None)
     wanted = None
     if b"range" in headers:
         if_range = _text(headers, b"if-range") if b"if-range" in headers else None
-        if conditional.range_applies(if_range, etag):
+        if conditional.range_applies(if_range, digest.etag):
             wanted = _span(_text(headers, b"range"), blob)
     sent = wanted or Span(0, blob.size - 1)
-    common += [
-        (b"content-type", b"application/octet-stream"),
-        (b"x-content-type-options", b"nosniff"),
-        (b"accept-ranges", b"bytes"),
+    common += (
+        *BYTES,
         (b"content-length", b"%d" % sent.length),
-        (b"repr-digest", b"sha-256=:%s:" % blob.digest.base64.encode()),
-    ]
+        (b"repr-digest", b"sha-256=:%s:" % b2a_base64(digest.raw, newline=False)),
+    )
     if download is not None:
         common.append((b"content-disposition", disposition(download)))
     if wanted is None:
@@ -97,17 +101,19 @@ async def stream(
     """
     await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
     left = asyncio.create_task(_left(receive))
+    now = asyncio.get_running_loop().time
     try:
-        async for piece in pieces:
-            if left.done():
-                return
-            metrics.BLOB_SENT_BYTES.inc(len(piece))
-            try:
-                async with asyncio.timeout(idle):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-            except TimeoutError as error:
-                raise TooSlow(f"the client took nothing for {idle:g} s") from error
+        async with asyncio.timeout(None) as limit:
+            async for piece in pieces:
+                if left.done():
+                    return
+                metrics.BLOB_SENT_BYTES.inc(len(piece))
+                limit.reschedule(now() + idle)
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                limit.reschedule(None)  # reading has limits of its own
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+    except TimeoutError as error:
+        raise TooSlow(f"the client took nothing for {idle:g} s") from error
     finally:
         left.cancel()
 

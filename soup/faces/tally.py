@@ -16,6 +16,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._rows: dict[int, list[float]] = {}  # by status: how many in each bucket of time, and their sum
+        self._bytes = 0
 
     def count(self, status: int, began: float) -> None:
         """An answer has this status; its request began at this `perf_counter`."""
@@ -27,6 +28,10 @@ class Tally:
         row[bisect_left(BOUNDS, seconds)] += 1
         row[-1] += seconds
 
+    def sent(self, size: int) -> None:
+        """An answer that is counted next has so many bytes of a blob."""
+        self._bytes += size
+
     def _row(self, status: int) -> list[float]:
         if not self._rows:
             asyncio.get_running_loop().call_later(PAUSE, self.flush)
@@ -35,6 +40,9 @@ class Tally:
     def flush(self) -> None:
         """Hand the counts of the last moment to the metrics."""
         rows, self._rows = self._rows, {}
+        if self._bytes:
+            metrics.BLOB_SENT_BYTES.inc(self._bytes)
+            self._bytes = 0
         for status, (*counts, seconds) in rows.items():
             metrics.REQUESTS.labels(str(status)).inc(sum(counts))
             metrics.REQUEST_SECONDS.labels(ANSWERS.get(status, "refused")).add(counts, seconds)

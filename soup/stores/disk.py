@@ -79,6 +79,11 @@ class Disk:
         else:
             future.set_exception(failure)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether half of the threads have something to do, or hang: the disk has no time to spare."""
+        return self._under_way > self._most // 2
+
     def close(self) -> None:
         """Take no more calls; do not wait for those that hang."""
         self._closed = True
