@@ -46,15 +46,13 @@ class Opened:
             place = span.first
             while place <= span.last:
                 size = min(PIECE, span.last + 1 - place)
-                piece: bytes | bytearray | None = None
-                if not self.disk.crowded:
-                    piece = cached.read(self.fd, size, place)
-                if piece is None:
-                    piece = await self.disk.run(os.pread, self.fd, size, place)
-                if not piece:
+                read = None if self.disk.crowded else cached.read(self.fd, size, place)
+                if read is None:
+                    read = await self.disk.run(os.pread, self.fd, size, place)
+                if not read:
                     raise BlobMissing("its file became shorter", digest=self.blob.digest)
-                place += len(piece)
-                yield piece
+                place += len(read)
+                yield read
 
     def __enter__(self) -> Self:
         return self
@@ -83,7 +81,8 @@ class Reading:
         """Raises BlobMissing when its bytes are not there, or not those of its name."""
         if self._on_disk is not None:
             path = self._path(self._on_disk, blob.digest)
-            return self._at_once(blob, path) or await self._disk.run(self._open, blob, path)
+            opened = None if self._disk.crowded else self._at_once(blob, path)
+            return opened if opened is not None else await self._disk.run(self._open, blob, path)
         if not await self._store.has(blob.digest):
             raise BlobMissing("its bytes are not in the store", digest=blob.digest)
         return Opened(blob, self._disk, inner=self._store)
@@ -127,29 +126,23 @@ class Reading:
     def _at_once(self, blob: Blob, path: bytes) -> Opened | None:
         """A blob that is in memory. None where it is not, or seems to be another: a thread finds out."""
         small = blob.size <= self.verify_up_to
-        if (small and blob.size > PIECE) or self._disk.crowded:
-            return None
-        fd = cached.open_file(path)
+        fd = None if small and blob.size > PIECE else cached.open_file(path)
         if fd is None:
             return None
+        found = None
         try:
             file = _file(os.fstat(fd))
-            if file[1] != blob.size:
-                return None
-            if not small:
-                opened = Opened(blob, self._disk, fd=fd)
-                fd = -1
-                return opened
-            data = cached.read(fd, blob.size, 0)
-            if data is None or len(data) != blob.size:
-                return None
-            if blob.size > HASHED and not self._remembered(blob, file):
-                return None
-            self._verify(blob, data, file)
-            return Opened(blob, self._disk, data=data)
+            if file[1] == blob.size and not small:
+                found = Opened(blob, self._disk, fd=fd)
+            elif file[1] == blob.size and (blob.size <= HASHED or self._remembered(blob, file)):
+                data = cached.read(fd, blob.size, 0)
+                if data is not None and len(data) == blob.size:
+                    self._verify(blob, data, file)
+                    found = Opened(blob, self._disk, data=data)
         finally:
-            if fd >= 0:
+            if found is None or found.fd is None:
                 os.close(fd)
+        return found
 
     def _open(self, blob: Blob, path: bytes) -> Opened:
         try:

@@ -29,7 +29,7 @@ class Tally:
         row[-1] += seconds
 
     def sent(self, size: int) -> None:
-        """An answer that is counted next has so many bytes of a blob."""
+        """The answer that was counted last has so many bytes of a blob."""
         self._bytes += size
 
     def _row(self, status: int) -> list[float]:

@@ -27,11 +27,12 @@ class Rules:
     audit: bool = True
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """A mirror that may be chosen, until the steady clock passes `silent_at`.
 
-    Only that moment changes in it: a report that says nothing new needs no other picture.
+    Only that moment changes in it: a report that says nothing new needs no other picture. It is equal to
+    itself alone: to compare what is in two costs more than to draw them.
     """
 
     # What a draw looks at stands first, in one line of the cache: among thousands that is what a draw costs.
@@ -46,7 +47,7 @@ class Member:
     weight: int
     smallest: int
     largest: int
-    mirror: Mirror | None = field(default=None, compare=False, repr=False)
+    mirror: Mirror | None = field(default=None, repr=False)
 
     def fits(self, raw: bytes, size: int, now: float, trusted: bool, asker: int) -> bool:  # noqa: FBT001 - by place it is faster
         """Whether it is heard of, has the blob, may be shown credentials, and is of use to the `asker`."""
@@ -55,6 +56,9 @@ class Member:
         if self.picky and (raw in self.lacking or not self.smallest <= size <= self.largest):
             return False
         return not asker or (asker != self.id and self.full)
+
+
+Turns = tuple[tuple[Member, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +278,11 @@ def choose(
     tier = picture.tiers[0]
     if tier.turns and -seq >= tier.lacks[-1] and not trusted and not asker and (turn := tier.turn(now, dice)):
         return turn[:most]
+    asked = raw, size, now, trusted, asker
     among = tier.having(seq)
     for _ in range(DRAWS if among else 0):
         member = tier.draw(among, dice)
-        if member.fits(raw, size, now, trusted, asker):
+        if member.fits(*asked):
             break
     else:
         left = holders(picture, raw, seq, size, now, trusted=trusted, asker=asker)
@@ -285,31 +290,26 @@ def choose(
             return ()
         tier, among = Tier.of(left), len(left)
         member = tier.draw(among, dice)
-    if most == 1:
-        return (member,)
-
-    def fits(other: Member) -> bool:
-        return other is not member and other.fits(raw, size, now, trusted, asker)
-
-    return member, *_others(tier, among, fits, dice, most - 1)
+    return (member,) if most == 1 else tuple(_with_others(member, tier.members, among, asked, dice, most))
 
 
-def _others(
-    tier: Tier,
+def _with_others(
+    member: Member,
+    members: tuple[Member, ...],
     among: int,
-    fits: Callable[[Member], bool],
+    asked: tuple[bytes, int, float, bool, int],
     dice: Callable[[], float],
     most: int,
 ) -> list[Member]:
     if among <= FEW:
-        able = [member for member in tier.members[:among] if fits(member)]
+        able = [other for other in members[:among] if other is not member and other.fits(*asked)]
         turn = int(dice() * len(able))
-        return [*able[turn:], *able[:turn]][:most]
-    found: list[Member] = []
+        return [member, *able[turn:], *able[:turn]][:most]
+    found = [member]
     for _ in range(DRAWS):
-        member = tier.members[int(dice() * among)]
-        if not any(member is one for one in found) and fits(member):
-            found.append(member)
+        other = members[int(dice() * among)]
+        if other not in found and other.fits(*asked):
+            found.append(other)
             if len(found) == most:
                 break
     return found

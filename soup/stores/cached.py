@@ -40,15 +40,16 @@ def open_file(path: bytes) -> int | None:
     return fd
 
 
-def read(fd: int, size: int, place: int) -> bytearray | None:
+def read(fd: int, size: int, place: int) -> bytes | None:
     """Up to `size` bytes from `place` on, as many as are in memory without a gap; empty at the end.
 
-    None where the first of them is not.
+    None where the first of them is not. To make the bytearray bytes would cost as much as to read it.
     """
     data = bytearray(size)
     try:
         got = os.preadv(fd, (data,), place, os.RWF_NOWAIT)
     except OSError:
         return None
-    del data[got:]
-    return data
+    if got < size:
+        del data[got:]
+    return data  # type: ignore[return-value]
