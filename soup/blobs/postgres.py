@@ -74,7 +74,7 @@ class PostgresIndex:
         self._known = Known(remembered)
         self._feed = Feed("", 0)
         self._turn = 0  # grows with everything that is forgotten
-        self._asked: Gather[bytes, Found | None] = Gather(self._find, pause=0, most=1000, limit=None)
+        self._asked: Gather[bytes, Found | None] = Gather(self._find, pause=0, most=1000, limit=seconds)
 
     def peek(self, raw: bytes) -> Found | Ask:
         """See Index."""

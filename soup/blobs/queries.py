@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import case, delete, func, insert, literal_column, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, literal_column, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup.blobs.model import Copy, Facts, Feed, Placement, Round
 from soup.blobs.tables import BlobRow, FeedRow, PlacementRow, ScrubRow, StoreRow
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
-from soup.db.upsert import upsert
+from soup.db.upsert import dialect, insert_in, upsert
 
 KEPT, DAMAGED = 1, 2  # what is known of a placement; DAMAGED: its bytes are wrong, or not there
 PLACEMENT = {KEPT: "kept", DAMAGED: "damaged"}
@@ -21,6 +22,25 @@ feed: Any = FeedRow.__table__  # type: ignore[attr-defined]
 store: Any = StoreRow.__table__  # type: ignore[attr-defined]
 placement: Any = PlacementRow.__table__  # type: ignore[attr-defined]
 scrub: Any = ScrubRow.__table__  # type: ignore[attr-defined]
+
+
+# Statements of an upload are built once: to build one takes longer than to run it.
+_STATES = (
+    select(blob.c.digest, blob.c.id, blob.c.state)
+    .where(blob.c.digest.in_(bindparam("digests", expanding=True)))
+    .order_by(blob.c.id)  # two that lock the same rows in different orders wait for each other
+    .with_for_update()
+)
+_NUMBERS = update(feed).values(head=feed.c.head + bindparam("count")).returning(feed.c.head)
+_ADD = insert(blob).returning(blob.c.id, sort_by_parameter_order=True)
+
+
+@cache
+def _placing(name: str) -> Any:
+    insertion = insert_in(name, placement)
+    return insertion.on_conflict_do_update(
+        index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
+    )
 
 
 def _facts(row: Any, placements: Iterable[Placement] = ()) -> Facts:
@@ -36,13 +56,7 @@ def _facts(row: Any, placements: Iterable[Placement] = ()) -> Facts:
 
 async def states(session: AsyncSession, digests: Iterable[Digest]) -> dict[Digest, tuple[int, State]]:
     """Id and state of each digest that has a row. The rows stay locked until the transaction ends."""
-    wanted = blob.c.digest.in_([digest.raw for digest in digests])
-    rows = await session.execute(
-        select(blob.c.digest, blob.c.id, blob.c.state)
-        .where(wanted)
-        .order_by(blob.c.id)  # two that lock the same rows in different orders wait for each other
-        .with_for_update()
-    )
+    rows = await session.execute(_STATES, {"digests": [digest.raw for digest in digests]})
     return {Digest.from_raw(row.digest): (row.id, State(row.state)) for row in rows}
 
 
@@ -51,8 +65,7 @@ async def numbers(session: AsyncSession, count: int) -> range:
 
     Taken last in a transaction: whoever waits for them waits for its end.
     """
-    advanced = update(feed).values(head=feed.c.head + count).returning(feed.c.head)
-    head: int = (await session.execute(advanced)).scalar_one()
+    head: int = (await session.execute(_NUMBERS, {"count": count})).scalar_one()
     return range(head - count + 1, head + 1)
 
 
@@ -71,7 +84,7 @@ async def add(session: AsyncSession, blobs: Sequence[Blob], seqs: Iterable[int],
     ]
     if not rows:
         return []
-    added = await session.execute(insert(blob).returning(blob.c.id, sort_by_parameter_order=True), rows)
+    added = await session.execute(_ADD, rows)
     return list(added.scalars())
 
 
@@ -94,11 +107,8 @@ async def place(session: AsyncSession, rows: Sequence[int], store_id: int) -> No
     """Each of these lies in that store, and is good."""
     if not rows:
         return
-    insertion = upsert(session, placement)
-    again = insertion.on_conflict_do_update(
-        index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
-    )
-    await session.execute(again, [{"blob_id": row, "store_id": store_id, "state": KEPT} for row in rows])
+    places = [{"blob_id": row, "store_id": store_id, "state": KEPT} for row in rows]
+    await session.execute(_placing(dialect(session)), places)
 
 
 async def damaged(session: AsyncSession, rows: Sequence[int], store_id: int) -> set[int]:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from soup.core.errors import Unavailable
 
@@ -26,7 +26,7 @@ class Gather(Generic[Item, Result]):
         *,
         pause: float,
         most: int,
-        limit: float | None,
+        limit: float,
     ) -> None:
         self._act, self._pause, self._most, self._limit = act, pause, most, limit
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
@@ -35,20 +35,18 @@ class Gather(Generic[Item, Result]):
     async def ask(self, item: Item) -> Result:
         """The result for this item.
 
-        An asker who leaves does not stop the batch. Raises Unavailable after `limit` seconds; None: `act` has
-        a limit of its own, which is cheaper.
+        An asker who leaves does not stop the batch. Raises Unavailable after `limit` seconds.
         """
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        if self._limit is None:
-            return await future
+        limit = loop.call_later(self._limit, _late, future)
         try:
-            async with asyncio.timeout(self._limit):
-                return await future
-        except TimeoutError as error:
-            raise Unavailable("the database did not answer in time") from error
+            return await future
+        finally:
+            limit.cancel()
 
     async def _run(self) -> None:
         try:
@@ -80,3 +78,8 @@ class Gather(Generic[Item, Result]):
         """Wait until nothing is under way."""
         while self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _late(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(Unavailable("the database did not answer in time"))

@@ -10,4 +10,14 @@ _INSERTS: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.in
 
 def upsert(session: AsyncSession, table: Any) -> Any:
     """An insert into a table, in the dialect of a session's database."""
-    return _INSERTS[session.get_bind().dialect.name](table)
+    return insert_in(dialect(session), table)
+
+
+def dialect(session: AsyncSession) -> str:
+    """The name of the dialect of a session's database."""
+    return session.get_bind().dialect.name
+
+
+def insert_in(dialect: str, table: Any) -> Any:
+    """An insert into a table, in this dialect: for statements that are built once."""
+    return _INSERTS[dialect](table)
