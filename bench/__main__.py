@@ -15,7 +15,7 @@ from typing import Any
 
 from bench import growth, machine, plots, run, table
 from bench.figures import Figure, Wrong
-from bench.rows import wanted
+from bench.rows import BY_NAME, wanted
 from bench.servers import SETTINGS
 from bench.stand import Stand
 
@@ -93,9 +93,22 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _written(results: Path, found: dict[str, Any]) -> None:
+    """Rows that were not measured now stay as they were, if it was on this machine."""
     results.mkdir(parents=True, exist_ok=True)
-    (results / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
+    file = results / "bench.json"
+    if file.exists() and _same_machine(before := json.loads(file.read_text()), found):
+        rows = {one["row"]: one for one in [*before["rows"], *found["rows"]]}
+        found["rows"] = [rows[name] for name in BY_NAME if name in rows]
+        found["sweeps"] = found["sweeps"] or before["sweeps"]
+    file.write_text(json.dumps(found, indent=1) + "\n")
     plots.drawn(results, found["rows"], found["sweeps"])
+
+
+def _same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    told = ("cpu", "cores", "system", "python")
+    return all(one["machine"][what] == other["machine"][what] for what in told) and all(
+        one[what] == other[what] for what in ("blobs", "many")
+    )
 
 
 if __name__ == "__main__":
