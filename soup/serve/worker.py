@@ -1,6 +1,7 @@
 """The life of a worker: one event loop, with Granian embedded in it."""
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -63,6 +64,7 @@ async def _work(
     orders = asyncio.ensure_future(_obey(line, soup, ready, over))
     try:
         async with soup.running():
+            gc.freeze()  # what was built stays: to look through it for garbage would hold up every request
             status = await _serve(soup, listener, settings, over)
     finally:
         orders.cancel()
