@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from soup.core.blob import Blob
 from soup.core.digest import Digest
@@ -15,10 +16,21 @@ from soup.stores import cached
 from soup.stores.base import File, OnDisk, Store
 from soup.stores.disk import Disk
 
-PIECE = 256 * 1024
-HASHED = 16 * 1024  # bytes that are hashed in less time than a trip to a thread takes
+PIECE = 512 * 1024
+SPARE = 16  # buffers for pieces that are kept: a new one costs a tenth of an answer
 TRUSTED = 600.0  # seconds for which a small file that has not changed is not hashed again
 REMEMBERED = 65_536
+
+_spare: list[bytearray] = []
+
+
+def _references() -> int:
+    """How many references there are to what only one name holds, as the interpreter counts them."""
+    only = bytearray()
+    return sys.getrefcount(only)
+
+
+OURS = _references()
 
 
 @dataclass(slots=True)
@@ -35,7 +47,10 @@ class Opened:
     inner: Store | None = None
 
     async def pieces(self, span: Span) -> AsyncIterator[bytes]:
-        """The bytes of a span. Raises BlobMissing when the file ends before it should."""
+        """The bytes of a span. The buffer of a piece that nobody keeps is filled again.
+
+        Raises BlobMissing when the file ends before it should.
+        """
         if self.data is not None:
             yield self.data[span.first : span.last + 1]
         elif self.fd is None:
@@ -46,13 +61,20 @@ class Opened:
             place = span.first
             while place <= span.last:
                 size = min(PIECE, span.last + 1 - place)
-                read = None if self.disk.crowded else cached.read(self.fd, size, place)
-                if read is None:
+                buffer = _spare.pop() if size == PIECE and _spare else bytearray(size)
+                got = None if self.disk.crowded else cached.read(self.fd, buffer, place)
+                read: Any = buffer
+                if got is None:
                     read = await self.disk.run(os.pread, self.fd, size, place)
+                elif got < size:
+                    read = buffer[:got]
                 if not read:
                     raise BlobMissing("its file became shorter", digest=self.blob.digest)
                 place += len(read)
                 yield read
+                del read
+                if size == PIECE and len(_spare) < SPARE and sys.getrefcount(buffer) == OURS:
+                    _spare.append(buffer)
 
     def __enter__(self) -> Self:
         return self
@@ -76,12 +98,13 @@ class Reading:
         self._on_disk = store if isinstance(store, OnDisk) else None
         self._folders: dict[str, bytes] = {}  # by the first digits of the digests in them
         self._seen: dict[Digest, tuple[File, float]] = {}
+        self._able: bool | None = None  # to read without waiting: the first that is opened in a thread tells
 
     async def open(self, blob: Blob) -> Opened:
         """Raises BlobMissing when its bytes are not there, or not those of its name."""
         if self._on_disk is not None:
             path = self._path(self._on_disk, blob.digest)
-            opened = None if self._disk.crowded else self._at_once(blob, path)
+            opened = self._at_once(blob, path) if self._able and not self._disk.crowded else None
             return opened if opened is not None else await self._disk.run(self._open, blob, path)
         if not await self._store.has(blob.digest):
             raise BlobMissing("its bytes are not in the store", digest=blob.digest)
@@ -124,21 +147,24 @@ class Reading:
         return data
 
     def _at_once(self, blob: Blob, path: bytes) -> Opened | None:
-        """A blob that is in memory. None where it is not, or seems to be another: a thread finds out."""
+        """A blob that is in memory, and whose bytes are known to be right where they have to be.
+
+        None where it is not, or seems to be another: a thread finds out.
+        """
         small = blob.size <= self.verify_up_to
-        fd = None if small and blob.size > PIECE else cached.open_file(path)
-        if fd is None:
+        if small and blob.size > PIECE:
             return None
+        got = cached.open_file(path, max(blob.size, 1) if small else 1)
+        if got is None:
+            return None
+        fd, data = got
         found = None
         try:
             file = _file(os.fstat(fd))
-            if file[1] == blob.size and not small:
+            if not small and file[1] == blob.size:
                 found = Opened(blob, self._disk, fd=fd)
-            elif file[1] == blob.size and (blob.size <= HASHED or self._remembered(blob, file)):
-                data = cached.read(fd, blob.size, 0)
-                if data is not None and len(data) == blob.size:
-                    self._verify(blob, data, file)
-                    found = Opened(blob, self._disk, data=data)
+            elif small and len(data) == blob.size and self._remembered(blob, file):
+                found = Opened(blob, self._disk, data=data)
         finally:
             if found is None or found.fd is None:
                 os.close(fd)
@@ -150,6 +176,8 @@ class Reading:
         except FileNotFoundError as error:
             raise BlobMissing("its file is not in the store", digest=blob.digest) from error
         try:
+            if self._able is None:
+                self._able = cached.able(fd)
             file = _file(os.fstat(fd))
             if file[1] != blob.size:
                 raise BlobMissing(f"its file has {file[1]} bytes, not {blob.size}", digest=blob.digest)

@@ -1,6 +1,5 @@
 """The bytes of a blob, where no mirror is to send them (D4)."""
 
-from http import HTTPStatus
 from typing import Any
 
 from litestar.types import Receive, Send
@@ -47,9 +46,7 @@ class Direct:
             elif self._manners.accel and opened.data is None and JUDGED.isdisjoint(scope["soup.headers"]):
                 await send_all(send, 200, _accelerated(answer.headers, blob))
             elif opened.data is not None:
-                body = opened.data
-                if answer.status == HTTPStatus.PARTIAL_CONTENT:
-                    body = body[answer.span.first : answer.span.last + 1]
+                body = opened.data[answer.span.first : answer.span.last + 1]
                 self._tally.sent(len(body))
                 await send_all(send, answer.status, answer.headers, body)
             else:

@@ -111,6 +111,7 @@ async def stream(
                 limit.reschedule(now() + idle)
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
                 limit.reschedule(None)  # reading has limits of its own
+                del piece  # so that its buffer can be filled again
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except TimeoutError as error:
         raise TooSlow(f"the client took nothing for {idle:g} s") from error

@@ -1,17 +1,22 @@
 """The bytes behind a direct answer (D4)."""
 
+import asyncio
 import os
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from soup.blobs.reading import PIECE
+from soup.blobs.reading import PIECE, Reading
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob
 from soup.core.digest import Digest
-from soup.core.errors import BlobMissing
+from soup.core.errors import BlobMissing, StoreDown
 from soup.core.span import Span
+from soup.stores import cached
+from soup.stores.disk import Disk
+from soup.stores.local import LocalStore
 from tests.blobs.conftest import LEEK, keep
 from tests.conftest import Cook, Kitchen
 from tests.contract import read
@@ -135,6 +140,86 @@ async def test_an_answer_under_way(kitchen: Kitchen, blobs: Blobs, data: bytes) 
         kitchen.file(digest).unlink()
 
         assert data == await read(opened.pieces(Span(0, len(data) - 1)))
+
+
+@pytest.fixture
+async def local(tmp_path: Path) -> AsyncIterator[tuple[Reading, Disk]]:
+    """A store of its own with LEEK and BROTH, and the two threads of its disk."""
+    disk = Disk(threads=2, seconds=0.5)
+    store = LocalStore(disk, tmp_path)
+    for blob, data in ((SMALL, b"leek"), (LARGE, BROTH)):
+        file = store.path(blob.digest)
+        file.parent.mkdir()
+        file.write_bytes(data)
+        if (found := cached.open_file(os.fsencode(file), 1)) is None:
+            pytest.skip("the file system of temporary files does not tell what is in memory")
+        os.close(found[0])
+    yield Reading(store, disk, verify_up_to=65_536), disk
+    disk.close()
+
+
+async def answered(reading: Reading, blob: Blob) -> bytes:
+    with await reading.open(blob) as opened:
+        return await read(opened.pieces(Span(0, blob.size - 1)))
+
+
+async def test_what_is_in_memory_needs_no_thread(local: tuple[Reading, Disk]) -> None:
+    """
+    A small blob that was checked, and a large one, are read at once; a thread checks.
+    """
+    reading, disk = local
+    assert b"leek" == await answered(reading, SMALL)
+    disk.close()
+
+    assert b"leek" == await answered(reading, SMALL)
+    assert BROTH == await answered(reading, LARGE)
+    os.posix_fadvise(fd := os.open(reading._store.path(LEEK), os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)
+    os.utime(fd)
+    os.close(fd)
+    with pytest.raises(StoreDown):
+        await reading.open(SMALL)
+
+
+async def test_a_disk_that_hangs_is_not_asked_in_the_loop(
+    local: tuple[Reading, Disk], tmp_path: Path
+) -> None:
+    """
+    Where more than half of the threads are busy, what is in memory goes by a thread too, with its limit.
+    """
+    reading, disk = local
+    assert b"leek" == await answered(reading, SMALL)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    hang = [asyncio.create_task(disk.run(os.open, fifo, os.O_RDONLY)) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+
+    with pytest.raises(StoreDown):
+        await reading.open(SMALL)
+
+    assert 0.3 < time.monotonic() - began < 5
+    for failed in await asyncio.gather(*hang, return_exceptions=True):
+        assert isinstance(failed, StoreDown)
+    os.close(os.open(fifo, os.O_RDWR))
+
+
+async def test_a_pipe_in_place_of_a_file(local: tuple[Reading, Disk]) -> None:
+    """
+    Whatever lies there, the event loop does not wait for it.
+    """
+    reading, _ = local
+    file = reading._store.path(LEEK)
+    file.unlink()
+    os.mkfifo(file)
+    asked = asyncio.create_task(reading.open(SMALL))
+    began = time.monotonic()
+
+    await asyncio.sleep(0.01)
+
+    assert time.monotonic() - began < 0.3
+    with pytest.raises(StoreDown):
+        await asked
+    os.close(os.open(file, os.O_RDWR))
 
 
 async def test_files_are_given_back(kitchen: Kitchen, blobs: Blobs) -> None:
