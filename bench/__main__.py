@@ -20,6 +20,7 @@ from bench.servers import SETTINGS
 from bench.stand import Stand
 
 RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
 
 
 def main() -> int:
@@ -83,12 +84,7 @@ def _run(stand: Stand, rows: list[str], results: Path, *, whole: bool) -> int:
 
 
 def _print(found: dict[str, Any]) -> None:
-    notes = list(dict.fromkeys(note for one in found["rows"] for note in one["notes"]))
-    for text in (
-        table.table(found["rows"]),
-        table.sides(found["rows"]),
-        table.foot(found["machine"], SETTINGS, notes),
-    ):
+    for text in (table.table(found["rows"]), table.sides(found["rows"]), table.foot(found)):
         print(f"{text}\n", flush=True)
 
 
@@ -102,6 +98,8 @@ def _written(results: Path, found: dict[str, Any]) -> None:
         found["sweeps"] = found["sweeps"] or before["sweeps"]
     file.write_text(json.dumps(found, indent=1) + "\n")
     plots.drawn(results, found["rows"], found["sweeps"])
+    if results == RESULTS:
+        README.write_text(table.shown_in(README.read_text(), found))
 
 
 def _same_machine(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from bench.figures import QUIET, Figure
 from bench.rows import BY_NAME, Row
 
 PROGRAMS = ("nginx", "postgresql", "docker-registry", "wrk", "curl")
+BEGIN, END = "<!-- bench:", "<!-- end -->"
 BUSY = 0.9  # of its core: a server that used less was waiting for the load
 
 
@@ -71,8 +72,21 @@ def sides(figures: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(seen)
 
 
-def foot(machine: Mapping[str, Any], settings: Mapping[str, str], notes: Sequence[str]) -> str:
+def shown_in(text: str, found: Mapping[str, Any]) -> str:
+    """A page with the table in it, where the page has a place for it."""
+    before, begin, rest = text.partition(BEGIN)
+    old, end, after = rest.partition(END)
+    head, newline, _ = old.partition("\n")
+    lines = foot(found).replace("\n", "  \n")  # Markdown's line breaks
+    return (
+        f"{before}{begin}{head}{newline}\n{table(found['rows'])}\n\n{lines}\n\n{end}{after}" if end else text
+    )
+
+
+def foot(found: Mapping[str, Any]) -> str:
     """What the table was made with."""
+    machine, settings = found["machine"], found["settings"]
+    notes = dict.fromkeys(note for one in found["rows"] for note in one["notes"])
     own = f"a loop of plain Python {machine['loop_per_second'] / 1e6:.1f} million turns/s"
     own += f", SHA-256 {machine['sha256_gb_per_second']:.2f} GB/s, fsync {machine['fsync_per_second']:,}/s"
     programs = ", ".join(f"{name} {machine[name]}" for name in PROGRAMS)

@@ -1,6 +1,7 @@
 """The rows of the bench, and the table they make."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -97,8 +98,38 @@ def test_the_foot() -> None:
     """
     It names every setting that is not the default, and a machine that was not quiet.
     """
-    said = table.foot(MACHINE, SETTINGS, ["a note"])
+    noted = figure("latency", 1.0).plain() | {"notes": ["a note"]}
+    found = {"machine": MACHINE, "settings": SETTINGS, "rows": [noted, noted]}
+
+    said = table.foot(found)
 
     assert "`cdn.silence_seconds: 86400`, `cdn.audit: off`" in said
     assert said.endswith("a note")
-    assert "NOT QUIET" in table.foot(MACHINE | {"others": 0.5}, SETTINGS, [])
+    assert "NOT QUIET" in table.foot(found | {"machine": MACHINE | {"others": 0.5}})
+
+
+def test_the_page() -> None:
+    """
+    The table stands where the page has a place for it, as often as it is written; a page without one stays.
+    """
+    found = {"machine": MACHINE, "settings": SETTINGS, "rows": [figure("redirect.sqlite", 0.3).plain()]}
+    page = f"# soup\n\n{table.BEGIN} made by a bench -->\nold\n{table.END}\n\nmore\n"
+
+    once = table.shown_in(page, found)
+
+    assert table.table(found["rows"]) in once
+    assert "old" not in once
+    assert once.startswith(f"# soup\n\n{table.BEGIN} made by a bench -->\n")
+    assert once.endswith(f"{table.END}\n\nmore\n")
+    assert once == table.shown_in(once, found)
+    assert "# soup\n" == table.shown_in("# soup\n", found)
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    """
+    Its table is the one of bench/results.
+    """
+    root = Path(__file__).parents[2]
+    text = (root / "README.md").read_text()
+
+    assert text == table.shown_in(text, json.loads((root / "bench/results/bench.json").read_text()))
