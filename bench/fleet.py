@@ -6,7 +6,6 @@ interleaved and each ratio is taken within a round: a shared machine is never th
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.blobs import file
 from bench.servers import free_port, started
 from bench.soak import anonymous
 from soup.prepare import prepare
@@ -200,25 +200,11 @@ def _seed(folder: Path, blobs: int, size: int) -> dict[str, str]:
     settings = {"SOUP_DATA": str(folder / "data"), "SOUP_SCRUB__BYTES_PER_SECOND": "0"}
     prepare(Settings.load(settings))
     store = folder / "data" / "blobs"
-    digests = [_file(store, size) for _ in range(blobs)]
+    digests = [file(store, size) for _ in range(blobs)]
     os.sync()
     with contextlib.closing(sqlite3.connect(folder / "data" / "soup.db")) as handle:
         _rows(handle, digests, size)
     return settings
-
-
-def _file(store: Path, size: int) -> bytes:
-    """A blob of random bytes under its name; the 32 bytes of that."""
-    sha, new = hashlib.sha256(), store / "new"
-    with new.open("wb") as file:
-        for start in range(0, size, PIECE):
-            piece = os.urandom(min(PIECE, size - start))
-            sha.update(piece)
-            file.write(piece)
-    digest = sha.hexdigest()
-    (store / digest[:3]).mkdir(exist_ok=True)
-    new.rename(store / digest[:3] / digest)
-    return sha.digest()
 
 
 def _rows(handle: sqlite3.Connection, digests: Sequence[bytes], size: int) -> None:

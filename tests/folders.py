@@ -15,6 +15,18 @@ def handles() -> int:
     return len(names(Path("/proc/self/fd")))
 
 
+def tells(file: Path) -> bool:
+    """Whether a file's file system says what of it is in memory. Asked of the kernel, not of soup."""
+    with file.open("rb") as opened:
+        try:
+            os.preadv(opened.fileno(), (bytearray(1),), 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return True
+
+
 def flip(file: Path) -> None:
     """One bit in the middle, and the file's dates as before: what a disk does."""
     seen = file.stat()

@@ -3,9 +3,10 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from soup.core.errors import Unavailable
+from soup.core.limit import expire
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,9 +43,11 @@ class Gather(Generic[Item, Result]):
         self._waiting.append((item, future))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        limit = loop.call_later(self._limit, _late, future)
+        limit = loop.call_later(self._limit, expire, future)
         try:
             return await future
+        except TimeoutError as error:
+            raise Unavailable("the database did not answer in time") from error
         finally:
             limit.cancel()
 
@@ -78,8 +81,3 @@ class Gather(Generic[Item, Result]):
         """Wait until nothing is under way."""
         while self._task is not None:
             await asyncio.wait([self._task])
-
-
-def _late(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(Unavailable("the database did not answer in time"))

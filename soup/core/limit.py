@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 AGAIN = 0.2  # seconds between one cancellation and the next
 
@@ -41,3 +41,12 @@ class Limit:
             and self._task.cancelling() <= self._before
         ):
             raise TimeoutError from error
+
+
+def expire(future: asyncio.Future[Any]) -> None:
+    """For `call_later`: whoever waits for this future has waited long enough, and gets a TimeoutError.
+
+    A tenth of what a timeout around each of many costs.
+    """
+    if not future.done():
+        future.set_exception(TimeoutError())

@@ -20,7 +20,7 @@ from soup.core.digest import Digest
 from soup.core.errors import BlobBlocked, BlobMissing, BlobUnknown, NotAllowed, SoupError
 from soup.faces.asked import PLAIN, Asked, Asking
 from soup.faces.auth import CREDENTIALS
-from soup.faces.cors import CORS, digest_of, is_blob
+from soup.faces.cors import CORS, digest_of
 from soup.faces.direct import Direct
 from soup.faces.errors import Headers, problem, send_all, status
 from soup.faces.manners import Manners
@@ -84,7 +84,7 @@ class Front:
         raw = digest_of(path)
         request: Any = scope
         if raw is None or request["method"] not in {"GET", "HEAD"}:
-            await self._pass_on(request, receive, send)
+            await self._pass_on(request, receive, send, blob=raw is not None)
             return
         request["soup.began"] = perf_counter()
         try:
@@ -166,9 +166,9 @@ class Front:
         await send({"type": "http.response.start", "status": code, "headers": [*headers, *scope["soup.ids"]]})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _pass_on(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def _pass_on(self, scope: Any, receive: Receive, send: Send, *, blob: bool) -> None:
         method, path = scope["method"], scope["path"]
-        if not is_blob(path):
+        if not blob:
             await self._rest(scope, receive, send)
         elif method == "OPTIONS":
             await send_all(send, 204, [*_PREFLIGHT, *scope["soup.ids"]])

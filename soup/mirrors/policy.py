@@ -70,9 +70,8 @@ class Tier:
     sums: tuple[int, ...]  # of the weights, from the first; none where all are the same
     even: bool  # all weights are the same
     leaders: int  # how many cover most
-    turns: tuple[
-        tuple[Member, ...], ...
-    ]  # every choice there is among few that are all alike; none otherwise
+    # Every choice there is among few that are all alike; none otherwise.
+    turns: tuple[tuple[Member, ...], ...]
 
     @classmethod
     def of(cls, members: Iterable[Member]) -> "Tier":

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from soup import metrics
 from soup.core.errors import NoRoom, SoupError, StoreDown
+from soup.core.limit import expire
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +51,7 @@ class Disk:
         if self._threads < min(self._under_way, self._most):
             self._threads += 1
             threading.Thread(target=self._work, name=f"disk-{self._threads}", daemon=True).start()
-        limit = loop.call_later(self._seconds, _late, future)
+        limit = loop.call_later(self._seconds, expire, future)
         try:
             return await future
         except OSError as error:
@@ -89,11 +90,6 @@ class Disk:
         self._closed = True
         for _ in range(self._threads):
             self._calls.put(None)
-
-
-def _late(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(TimeoutError())
 
 
 def _in_our_words(error: OSError) -> SoupError:

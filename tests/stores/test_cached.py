@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from soup.stores import cached
-from tests.folders import handles
+from tests.folders import handles, tells
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def file(tmp_path: Path) -> Path:
     """A file that is in memory."""
     made = tmp_path / "leek"
     made.write_bytes(b"leek" * 4096)
-    if cached.open_file(os.fsencode(made), 1) is None:
+    if not tells(made):
         pytest.skip("the file system of temporary files does not tell what is in memory")
     return made
 
