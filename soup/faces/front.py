@@ -6,6 +6,7 @@ what one process has acknowledged all find at once.
 """
 
 from binascii import b2a_base64
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -182,7 +183,7 @@ class Front:
             raise NotAllowed(f"{method} is not for a blob", allow=ALLOW.decode(), digest=path[1:])
 
 
-def _duplicates(links: list[bytes], digest: bytes) -> bytes:
+def _duplicates(links: Sequence[bytes], digest: bytes) -> bytes:
     """Where else the blob is (RFC 6249): at all of these but the first."""
     if len(links) == USUAL:
         return _TWO % (links[1], digest, links[2], digest)

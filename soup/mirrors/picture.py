@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 History = tuple[str, int]  # epoch and head of the feed
 OVERLAP = 2.0  # seconds: what is dated now may be committed so much later
-THOROUGH = 10.0  # seconds after which everybody is looked at: a report that took its time to be written
+THOROUGH = 10.0  # seconds after which a look goes back as far: a report that took its time to be written
+EVERYBODY = 60.0  # seconds after which all mirrors are read, though nobody has rung
 QUICK = 0.001  # seconds: a picture that is drawn as fast is drawn for every report
 SHARE = 0.05  # of this process's time that pictures may take when nothing urgent has happened
 
@@ -63,7 +64,8 @@ class Live:
         self._heard = -1
         self._seen: dict[int, datetime] = {}
         self._deadlines: dict[int, float] = {}
-        self._looked = self._thorough = 0.0  # when reports were looked at last, and when all are next
+        self._looked = 0.0  # when reports were looked at last
+        self._thorough = self._everybody = 0.0  # when to look far back next, and when to read all
         self._rested = 0.0  # when to draw again at the earliest, where nothing is urgent
         self._whole = False  # whether the picture shows all that was heard
         self.mirrors: dict[int, Mirror] = {}
@@ -110,15 +112,18 @@ class Live:
         """
         async with self._alone:
             now = self.now()
-            if self.stale or now >= self._thorough:
+            if self.stale or now >= self._everybody:
                 await self._load_all()
                 return
-            seen = await self._source.seen(now - self._looked + OVERLAP)
+            thorough = now >= self._thorough
+            seen = await self._source.seen(now - self._looked + (2 * THOROUGH if thorough else OVERLAP))
             self._looked = now
+            if thorough:
+                self._thorough = now + THOROUGH
             changed = [id for id, at in seen.items() if self._seen.get(id) != at]
             if changed:
                 await self._load(changed)
-            elif (history := await self._ask()) != self._history or not self._whole:
+            elif (history := await self._ask()) != self._history or not self._whole or self._waning(now):
                 self._history = history
                 self._draw()
             self._measure()
@@ -129,7 +134,8 @@ class Live:
         self._history = await self._ask()  # after the reports: what they have synced is in it by then
         self._take(found, moment)
         self.mirrors = {mirror.id: mirror for mirror in found}
-        self._heard, self._looked, self._thorough = rung, now, now + THOROUGH
+        self._heard, self._looked = rung, now
+        self._thorough, self._everybody = now + THOROUGH, now + EVERYBODY
         self._draw()
         self._measure()
 
@@ -200,6 +206,13 @@ class Live:
         ended = perf_counter()
         self._whole = True
         self._rested = ended + (ended - began) / SHARE if ended - began > QUICK else ended
+
+    def _waning(self, now: float) -> bool:
+        """Whether a moment is near from which every choice would look at who is silent.
+
+        A report moves that moment in its member, and in the picture when it is drawn.
+        """
+        return any(now <= tier.until < now + OVERLAP for tier in self.picture.tiers)
 
     def _measure(self) -> None:
         metrics.MIRRORS.labels("online").set(sum(self.online(mirror.id) for mirror in self.mirrors.values()))

@@ -1,7 +1,7 @@
 """Who carries a request. Pure: clock and dice are arguments (D9)."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter
@@ -58,9 +58,6 @@ class Member:
         return not asker or (asker != self.id and self.full)
 
 
-Turns = tuple[tuple[Member, ...], ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Tier:
     """Members of equal standing, those that cover most first, so that who has a blob is a prefix."""
@@ -70,8 +67,11 @@ class Tier:
     sums: tuple[int, ...]  # of the weights, from the first; none where all are the same
     even: bool  # all weights are the same
     leaders: int  # how many cover most
-    # Every choice there is among few that are all alike; none otherwise.
-    turns: tuple[tuple[Member, ...], ...]
+    # Where they differ in nothing but what they cover: until when nobody of them is silent, and their links,
+    # which are all that a draw looks at until then. Minus infinity and none where they differ in more.
+    until: float
+    links: tuple[bytes, ...]
+    turns: tuple[tuple[bytes, ...], ...]  # every choice there is among few
 
     @classmethod
     def of(cls, members: Iterable[Member]) -> "Tier":
@@ -80,9 +80,11 @@ class Tier:
         even = len({member.weight for member in ordered}) <= 1
         sums = () if even else tuple(accumulate(member.weight for member in ordered))
         lacks = tuple(-member.covers for member in ordered)
-        alike = even and len(ordered) <= FEW and not any(member.picky for member in ordered)
-        turns = tuple(_turns(ordered)) if alike else ()
-        return cls(ordered, lacks, sums, even, bisect_right(lacks, lacks[0]), turns)
+        alike = even and not any(member.picky for member in ordered)
+        until = min(member.silent_at for member in ordered) if alike else float("-inf")
+        links = tuple(member.link for member in ordered) if alike else ()
+        turns = tuple(_turns(links)) if len(links) <= FEW else ()
+        return cls(ordered, lacks, sums, even, bisect_right(lacks, lacks[0]), until, links, turns)
 
     def having(self, seq: int) -> int:
         """How many have a blob of this number: the first so many.
@@ -104,21 +106,30 @@ class Tier:
         place = bisect_right(self.sums, dice() * self.sums[among - 1], 0, among - 1)
         return self.members[place]
 
-    def turn(self, now: float, dice: Callable[[], float]) -> tuple[Member, ...]:
-        """All of few that are alike, in the order of a choice; nobody where one of them is silent."""
-        chosen = self.turns[int(dice() * len(self.turns))]
-        for member in chosen:
-            if now > member.silent_at:
-                return ()
-        return chosen
+    def drawn(self, seq: int, most: int, dice: Callable[[], float]) -> tuple[bytes, ...]:
+        """Links to `most` of them that have a blob of this number, where all are alike.
+
+        None of them where it takes a closer look.
+        """
+        among = self.having(seq)
+        if self.turns:
+            return self.turns[int(dice() * len(self.turns))][:most] if among == len(self.links) else ()
+        if among <= most:
+            return ()
+        found: list[int] = []
+        while len(found) < most:
+            place = int(dice() * among)
+            if place not in found:
+                found.append(place)
+        return tuple([self.links[place] for place in found])
 
 
-def _turns(members: tuple[Member, ...]) -> Iterator[tuple[Member, ...]]:
+def _turns(links: tuple[bytes, ...]) -> Iterator[tuple[bytes, ...]]:
     """Each of them first, with the others behind it in each of their rotations."""
-    for place, member in enumerate(members):
-        others = members[:place] + members[place + 1 :]
+    for place, link in enumerate(links):
+        others = links[:place] + links[place + 1 :]
         for turn in range(max(1, len(others))):
-            yield member, *others[turn:], *others[:turn]
+            yield link, *others[turn:], *others[:turn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +286,6 @@ def choose(
     if not picture.tiers:
         return ()
     tier = picture.tiers[0]
-    if tier.turns and -seq >= tier.lacks[-1] and not trusted and not asker and (turn := tier.turn(now, dice)):
-        return turn[:most]
     asked = raw, size, now, trusted, asker
     among = tier.having(seq)
     for _ in range(DRAWS if among else 0):
@@ -290,6 +299,27 @@ def choose(
         tier, among = Tier.of(left), len(left)
         member = tier.draw(among, dice)
     return (member,) if most == 1 else tuple(_with_others(member, tier.members, among, asked, dice, most))
+
+
+def links(
+    picture: Picture,
+    raw: bytes,
+    seq: int,
+    size: int,
+    now: float,
+    dice: Callable[[], float],
+    most: int,
+    *,
+    trusted: bool = False,
+    asker: int = 0,
+) -> Sequence[bytes]:
+    """As `choose`, but the starts of links to them, up to the digest: what a redirect is made of."""
+    if picture.tiers:
+        tier = picture.tiers[0]
+        if now <= tier.until and not trusted and not asker and (found := tier.drawn(seq, most, dice)):
+            return found
+    chosen = choose(picture, raw, seq, size, now, dice, most, trusted=trusted, asker=asker)
+    return [member.link for member in chosen]
 
 
 def _with_others(

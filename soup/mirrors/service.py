@@ -22,7 +22,7 @@ from soup.mirrors import queries
 from soup.mirrors.doubt import Ruling, claims, rule
 from soup.mirrors.model import HEARTBEAT, Delivered, Delivery, Mirror, Report, Status, Terms, Verdict
 from soup.mirrors.picture import Live
-from soup.mirrors.policy import Member, Rules, choose, holders
+from soup.mirrors.policy import Member, Rules, holders, links
 
 log = structlog.get_logger(__name__)
 
@@ -107,16 +107,15 @@ class Mirrors:
         """Hear of new reports. Raises DatabaseDown."""
         await self._live.look()
 
-    def links(self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int) -> list[bytes]:
+    def links(
+        self, raw: bytes, seq: int, size: int, most: int, *, trusted: bool, asker: int
+    ) -> Sequence[bytes]:
         """The starts of links to this blob, up to the digest: to the mirror that is chosen, then to others.
 
         At most `most`, and none where nobody has it. `asker` is the mirror that asks, 0 for anybody else.
         """
         live = self._live
-        chosen = choose(
-            live.picture, raw, seq, size, live.now(), self._dice, most, trusted=trusted, asker=asker
-        )
-        return [member.link for member in chosen]
+        return links(live.picture, raw, seq, size, live.now(), self._dice, most, trusted=trusted, asker=asker)
 
     def full(self, id: int) -> bool:
         """Whether this mirror fetches its blobs beforehand, as far as this process has heard."""

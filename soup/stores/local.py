@@ -51,6 +51,7 @@ class LocalStore:
             self._adopt(blob, spooled)
         except OSError as error:
             if error.errno in {errno.EXDEV, errno.ENOENT}:
+                self._synced.discard(blob.digest.folder)  # it may be the folder that is gone
                 return False
             raise
         return True
@@ -67,11 +68,9 @@ class LocalStore:
 
         One that is there may be new all the same: whoever made it may not have synced it yet.
         """
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            if folder.name in self._synced:
-                return
+        if folder.name in self._synced:
+            return
+        folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
         self._synced.add(folder.name)
 
@@ -131,6 +130,7 @@ class LocalStore:
         if self._file(digest) != file:
             return False
         folder = self.folder / QUARANTINE
+        self._synced.discard(QUARANTINE)  # whoever looks into it may have removed it as well
         self._make(folder)
         target = folder / digest
         if target.exists():

@@ -121,14 +121,10 @@ class Spooled:
             between.unlink(missing_ok=True)  # a rename onto itself is none: the target may be this very file
 
     def _link(self, target: Path) -> None:
-        # With any src_dir_fd Python calls linkat(2) so that it follows /proc/self/fd/N to the unnamed file;
-        # without one it would link the symbolic link itself.
+        # With a src_dir_fd Python calls linkat(2) so that it follows /proc/self/fd/N to the unnamed file;
+        # without one it would link the symbolic link itself. Both paths are absolute: any handle will do.
         source = self._name or f"/proc/self/fd/{self._fd}"
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.link(source, target, src_dir_fd=folder, follow_symlinks=True)
-        finally:
-            os.close(folder)
+        os.link(source, target, src_dir_fd=self._fd, follow_symlinks=True)
 
     @property
     def settled(self) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from soup.core.digest import Digest
 from soup.mirrors.model import Mirror, Status
-from soup.mirrors.policy import Member, Picture, Rules, Tier, choose, explain, holders, pick, picture
+from soup.mirrors.policy import Member, Picture, Rules, Tier, choose, explain, holders, links, pick, picture
 from tests.mirrors.test_policy import DIGESTS, HEAD, HISTORY, LEEK, chosen, mirror
 
 
@@ -153,6 +153,9 @@ def test_who_is_named_beside(world: World, asked: Asked, most: int, seed: int) -
     assert names <= expected
     assert min(most, len(expected)) == len(names) == len(found)
     assert list(found[:1]) == [one for one in [pick(seen, *blob, Random(seed).random, **also)] if one]
+    told = links(seen, *blob, Random(seed).random, most, **also)
+    assert len(told) == len(set(told)) == len(found)
+    assert set(told) <= {seen.standing[id][1].link for id in expected}
 
 
 @given(st.lists(st.integers(0, HEAD), min_size=1, max_size=20), st.integers(1, HEAD))

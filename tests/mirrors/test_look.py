@@ -48,7 +48,7 @@ async def test_who_is_online_is_counted_with_every_look(live: Live, table: Table
         clocks.forward(8.2)
         table.report(2)
         await live.look()
-    live._thorough = clocks.steady() + 3600
+    live._thorough = live._everybody = clocks.steady() + 3600
     clocks.forward(0.1)
     table.report(2)
     metrics.MIRRORS.labels("online").set(2)
@@ -61,7 +61,7 @@ async def test_a_report_that_was_written_late_is_found_all_the_same(
     live: Live, table: Table, clocks: Time
 ) -> None:
     """
-    One that is dated long before it could be read is seen when everybody is looked at, every ten seconds.
+    One that is dated long before it could be read is seen by the look that goes back far, every ten seconds.
     """
     table.report(1)
     await live.look()

@@ -11,7 +11,7 @@ import pytest
 
 from soup.core.digest import Digest
 from soup.mirrors.model import Fqdn, Mirror, Report, Status, Terms
-from soup.mirrors.policy import FEW, Picture, Rules, choose, explain, holders, pick, picture
+from soup.mirrors.policy import FEW, Picture, Rules, choose, explain, holders, links, pick, picture
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 HISTORY = "this-history"
@@ -54,10 +54,12 @@ def counted(seen: Picture, draws: int, **blob: Any) -> Counter[int | None]:
 
 
 def spread(seen: Picture, draws: int, most: int, **blob: Any) -> Counter[tuple[int, ...]]:
-    """How often each choice of several is made."""
+    """How often each choice of several is made, by the links that clients are given."""
     asked = {"raw": LEEK.raw, "seq": 1, "size": 4, "now": 0.0, **blob}
-    dice = Random(7).random
-    return Counter(tuple(one.id for one in choose(seen, dice=dice, most=most, **asked)) for _ in range(draws))
+    dice, ids = Random(7).random, {member.link: id for id, (_, member) in seen.standing.items()}
+    return Counter(
+        tuple(ids[link] for link in links(seen, dice=dice, most=most, **asked)) for _ in range(draws)
+    )
 
 
 def chi_square(counts: Mapping[Any, int], expected: Mapping[Any, float]) -> float:
