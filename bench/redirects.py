@@ -30,7 +30,7 @@ POSTGRES: Against = {
 REGISTRY: Against = {"registry": ("docker-registry", "nginx")}
 WORKERS: Against = {"workers": ("soup, two workers", "soup")}
 LAYERS = 10_000  # blobs of docker-registry, whose memory of them is its default
-WARM = 8  # seconds
+WARM = 25  # seconds: a table of known blobs fills with what is asked for often
 PLAIN = {"SOUP_CDN__ALTERNATES": "0"}
 
 
