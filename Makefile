@@ -31,7 +31,7 @@ define LINT
 .venv/bin/mypy
 endef
 
-.PHONY: help run test test-postgresql test-long test-whole lint rows lock bench bench-quick bench-pick bench-fleet bench-reports soak clean
+.PHONY: help run test test-postgresql test-long test-whole test-images lint rows lock bench bench-quick bench-pick bench-fleet bench-reports soak clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
@@ -60,6 +60,12 @@ test-whole: .venv/installed-dev ## whole systems for as long as a full proof tak
 	tests/setup-system
 	$(call PYTEST,--long tests/whole tests/cdn_agent)
 
+# Needs a Docker engine with Compose 1.29 or 2; where no registry answers, root and a Debian mirror too (.ci/stand-ins).
+# With SOUP_TEST_KEEP_IMAGES=1 images stay, and the next run is quick.
+test-images: .venv/installed-dev ## build all images and run compose.yaml, a few minutes; nothing of it is left afterwards
+	tests/setup-system curl
+	.venv/bin/pytest tests/images -s
+
 lint: .venv/installed-dev ## ruff and mypy alone
 	$(LINT)
 
@@ -70,10 +76,12 @@ rows: .venv/installed-dev ## which test keeps which promise
 # For newer versions: make lock UPGRADE=--upgrade
 lock: COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --group build $(UPGRADE) pyproject.toml
-lock: ## write the two lock files anew from pyproject.toml (the one target that needs uv)
+lock: ## write the three lock files anew from pyproject.toml (the one target that needs uv)
 	$(COMPILE) --group dev -o requirements-dev.lock
 	cp requirements-dev.lock requirements.lock
 	$(COMPILE) -o requirements.lock
+	cp requirements-dev.lock cdn-agent/requirements.lock
+	$(COMPILE:pyproject.toml=cdn-agent/pyproject.toml) -o cdn-agent/requirements.lock
 
 bench: .venv/installed-dev ## every figure beside nginx and others, half an hour: a table, and bench/results/ with plots
 	tests/setup-system nginx wrk postgres curl docker-registry

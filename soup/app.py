@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import structlog
 
+from soup.access.joining import Secret
 from soup.access.service import Access
 from soup.blobs.bundle import Bundles
 from soup.blobs.damage import Damage
@@ -33,6 +34,7 @@ from soup.faces.auth import Doors
 from soup.faces.core import Face
 from soup.faces.manners import Manners
 from soup.jobs.service import Runs
+from soup.mirrors.joins import Conditions, Joins
 from soup.mirrors.picture import Live
 from soup.mirrors.policy import Rules
 from soup.mirrors.service import Mirrors, Reports
@@ -67,6 +69,7 @@ class Soup:
     face: Face
     blobs: Blobs
     mirrors: Mirrors
+    joins: Joins
     access: Access
     runner: Runner
     audit: Audit
@@ -162,7 +165,9 @@ class Soup:
         self.spool.largest, self.reading.verify_up_to = settings.upload.largest, settings.serve.verify_up_to
         self.mirrors.play_by(rules(settings))
         self.audit.become(on=settings.cdn.audit == "on", seconds=settings.cdn.audit_seconds)
-        self.outside.become(settings.cdn.ca_file)
+        self.outside.become(settings.cdn.ca_file, private=settings.cdn.join.allow_private)
+        self.joins.become(conditions(settings))
+        self.access.joining.become(settings.cdn.join.token_file)
 
     def drain(self) -> None:
         """Say to everybody that this process is about to end."""
@@ -212,7 +217,8 @@ def build(
         rate=settings.scrub.bytes_per_second,
         seconds=settings.jobs.blobs_scrub_seconds,
     )
-    access = Access(database, near, clock=clock or utc_now)
+    secret = Secret(settings.cdn.join.token_file)
+    access = Access(database, near, clock=clock or utc_now, joining=secret)
 
     async def history() -> tuple[str, int]:
         feed = await blobs.feed()
@@ -221,7 +227,8 @@ def build(
     picture = Live(Reports(database), near, rules(settings), history, monotonic=monotonic)
     dice = dice or Random()  # noqa: S311 - a draw among mirrors
     mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice)
-    outside = Outside(disk, settings.cdn.ca_file)
+    joins = Joins(database, mirrors, near, access.for_mirror, conditions(settings))
+    outside = Outside(disk, settings.cdn.ca_file, private=settings.cdn.join.allow_private)
     audit = Audit(
         mirrors,
         blobs,
@@ -263,12 +270,13 @@ def build(
         return await soup.ready()
 
     bundles = Bundles(database, reading, suspects)
-    face = Face(blobs, bundles, mirrors, doors, ready, _manners(settings), control=control)
+    face = Face(blobs, bundles, mirrors, joins, doors, ready, _manners(settings), control=control)
     face.closed = WAITING
     soup = Soup(
         face,
         blobs,
         mirrors,
+        joins,
         access,
         runner,
         audit,
@@ -301,6 +309,10 @@ def _index(database: Database, gong: Bell) -> Index:
 
 def rules(settings: Settings) -> Rules:
     return Rules(settings.cdn.silence_seconds, settings.cdn.error_mirrors, settings.cdn.audit == "on")
+
+
+def conditions(settings: Settings) -> Conditions:
+    return Conditions(settings.cdn.join.enabled, settings.cdn.join.allow_private, settings.cdn.join.most)
 
 
 def _manners(settings: Settings) -> Manners:

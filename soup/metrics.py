@@ -128,6 +128,11 @@ MIRROR_REQUESTS = Counter(
     "Requests that mirrors have answered, as they report it, by id",
     ["mirror"],
 )
+JOINS = Counter(
+    "soup_joins",
+    "Requests of mirrors to join, by what came of it: new, again (it had joined before) or refused",
+    ["result"],
+)
 AUDITS = Counter(
     "soup_audits",
     "Mirrors asked from outside for a blob, by what came of it: passed, wrong (another answer), silent (none)"
@@ -159,6 +164,8 @@ def begin(version: str) -> None:
         DATABASE_ERRORS.labels(kind)
     for result in ("passed", "wrong", "silent", "void"):
         AUDITS.labels(result)
+    for result in ("new", "again", "refused"):
+        JOINS.labels(result)
 
 
 def exposition() -> bytes:

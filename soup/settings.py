@@ -1,18 +1,15 @@
 """Settings: one frozen tree, seen only by the composition root and the command line (D16).
 
-A YAML file (`--config`, `SOUP_CONFIG`) with `${NAME}` for values of the environment; over it
-`SOUP_SECTION__KEY`; and the plain names SOUP_DATA, SOUP_DATABASE and SOUP_CONFIG.
+Where they are read from is `tree`'s business.
 """
 
 import os
-import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,9 +22,8 @@ from pydantic import (
 
 from soup.core.errors import Refused
 from soup.db.engines import parsed
+from soup.tree import FILE, override, read
 
-PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
-FILE = "SOUP_CONFIG"
 RUNTIME = "_SOUP_RUNTIME"  # set by a parent for its workers: the folder they share while they run
 
 LARGEST_PORT = 65_535
@@ -101,6 +97,19 @@ class Auth(Section):
     read: Literal["open", "token"] = Field("open", description="`token`: reading a blob needs a token too")
 
 
+class Join(Section):
+    """Mirrors that join by themselves."""
+
+    enabled: bool = Field(default=True, description="Whether mirrors may join; those that have stay")
+    token_file: Annotated[Path | None, Nothing] = Field(
+        None, description="A file with a secret that lets mirrors join, beside tokens of kind `join`"
+    )
+    allow_private: bool = Field(
+        default=False, description="Whether mirrors may join that have addresses of private networks"
+    )
+    most: int = Field(1000, ge=0, le=100_000, description="How many mirrors may have joined")
+
+
 class Cdn(Section):
     """Mirrors and redirects."""
 
@@ -127,6 +136,7 @@ class Cdn(Section):
     sync_slots: int = Field(
         32, ge=1, description="Bodies a worker sends to mirrors at once; more are told to come back"
     )
+    join: Join = Join()
 
     @field_validator("ca_file")
     @classmethod
@@ -276,8 +286,8 @@ class Settings(Section):
         """
         named = file or (Path(environment[FILE]) if environment.get(FILE) else None)
         faults: list[str] = []
-        tree = _read(named, environment, faults) if named else {}
-        given = _override(tree, environment, faults)
+        tree = read(named, environment, faults) if named else {}
+        given = override(tree, environment, faults)
         try:
             settings = cls.model_validate(tree)
         except ValidationError as error:
@@ -287,85 +297,10 @@ class Settings(Section):
         return settings
 
 
-def unknown(environment: Mapping[str, str]) -> list[str]:
-    """Names that look meant for soup and are not: worth a warning.
-
-    Kubernetes sets some for a service called soup.
-    """
-    known = {FILE, *PLAIN}
-    return sorted(
-        n for n in environment if n.startswith("SOUP_") and not _KEY.fullmatch(n) and n not in known
-    )
-
-
-_KEY = re.compile("SOUP_([A-Z0-9]+(?:_[A-Z0-9]+)*)__([A-Z0-9_]+)")
-
-
-def _override(tree: dict[str, Any], environment: Mapping[str, str], faults: list[str]) -> dict[str, str]:
-    """Put the environment over the tree; which variable each path comes from."""
-    given: dict[str, str] = {}
-    for name, value in environment.items():
-        if name in PLAIN and value:
-            tree[PLAIN[name]] = value
-            given[PLAIN[name]] = name
-        elif found := _KEY.fullmatch(name):
-            section, key = found[1].lower(), found[2].lower()
-            branch = tree[section] = {} if tree.get(section) is None else tree[section]
-            if isinstance(branch, dict):
-                branch[key] = value
-                given[f"{section}.{key}"] = name
-            else:
-                faults.append(f"{name}: {section} is no section")
-    return given
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once: of two sections of one name the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - as in the base
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _read(file: Path, environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
-    try:
-        written = yaml.load(file.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
-        filled = _fill({} if written is None else written, environment, faults)
-    except OSError as error:
-        raise Refused(f"{file}: {error.strerror}") from error
-    except Exception as error:  # PyYAML lets through what int() and date() raise, and depth has no other end
-        raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(filled, dict):
-        raise Refused(f"{file}: sections with keys are wanted, not {type(filled).__name__}")
-    tree: dict[str, Any] = filled
-    return tree
-
-
-def _fill(value: Any, environment: Mapping[str, str], faults: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _fill(inner, environment, faults) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_fill(inner, environment, faults) for inner in value]
-    if not isinstance(value, str):
-        return value
-
-    def of(found: re.Match[str]) -> str:
-        if found[1] not in environment:
-            faults.append(f"{found[0]} is not in the environment")
-        return environment.get(found[1], "")
-
-    return re.sub(r"\$\{(\w+)\}", of, value)
-
-
 def _fault(error: Any, given: Mapping[str, str]) -> str:
     path = ".".join(map(str, error["loc"]))
-    name = f"{path} ({given[path]})" if path in given else path
+    told = [name for where, name in given.items() if f"{where}.".startswith(f"{path}.")]
+    name = f"{path} ({', '.join(told)})" if told else path
     if error["type"] == "extra_forbidden":
         close = _close(path)
         return f"{name}: no such setting" + (f", did you mean {close}?" if close else "")
@@ -378,17 +313,18 @@ def _close(path: str) -> str | None:
     """The setting that was probably meant: one of this name in another section, or one spelt like it."""
     known = settings()
     same = [name for name in known if name.rpartition(".")[2] == path.rpartition(".")[2]]
-    sections = {name.partition(".")[0] for name in known}
+    sections = dict.fromkeys(name.rpartition(".")[0] for name in known if "." in name)
     return next(iter(same or get_close_matches(path, [*known, *sections], n=1)), None)
 
 
 def settings() -> dict[str, tuple[Any, str]]:
     """Every setting by its path, with its default and what it is for."""
-    found: dict[str, tuple[Any, str]] = {}
-    for name, field in Settings.model_fields.items():
+    return dict(_within(Settings, ""))
+
+
+def _within(section: type[Section], path: str) -> Iterator[tuple[str, tuple[Any, str]]]:
+    for name, field in section.model_fields.items():
         if isinstance(field.default, Section):
-            for key, inner in type(field.default).model_fields.items():
-                found[f"{name}.{key}"] = (inner.default, inner.description or "")
+            yield from _within(type(field.default), f"{path}{name}.")
         else:
-            found[name] = (field.default, field.description or "")
-    return found
+            yield f"{path}{name}", (field.default, field.description or "")

@@ -150,10 +150,11 @@ def nginx_mirror(
     tls: Certificate | None = None,
     address: str = "127.0.0.1",
     port: int | None = None,
+    pull: str | None = None,
 ) -> Iterator[WebServer]:
     """nginx/mirror.conf in an nginx like Debian's, with a certificate mirror-tls.conf too.
 
-    `port` is where it speaks http.
+    `port` is where it speaks http, `pull` where the agent of a mirror in mode pull listens.
     """
     folder.mkdir(parents=True, exist_ok=True)
     server = WebServer("nginx", [], folder, address, port or free_port(), free_port() if tls else None)
@@ -170,6 +171,10 @@ def nginx_mirror(
         }
         (folder / "soup-mirror").mkdir(exist_ok=True)
         (folder / "soup-mirror" / "tls.conf").write_text(adapted(ROOT / "nginx/mirror-tls.conf", changes))
+    if pull:
+        (folder / "soup-mirror").mkdir(exist_ok=True)
+        passed = adapted(ROOT / "nginx/mirror-pull.conf", {"127.0.0.1:9481": pull})
+        (folder / "soup-mirror" / "pull.conf").write_text(passed)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -194,6 +199,7 @@ def apache_mirror(
     tls: Certificate | None = None,
     address: str = "127.0.0.1",
     port: int | None = None,
+    pull: str | None = None,
 ) -> Iterator[WebServer]:
     """apache/mirror.conf in an Apache like Debian's, with a certificate mirror-tls.conf too."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,6 +219,11 @@ def apache_mirror(
         sites += adapted(ROOT / "apache/mirror-tls.conf", changes)
         listeners.append(server.port)
         modules += " socache_shmcb ssl"
+    if pull:
+        (folder / "soup-mirror").mkdir(exist_ok=True)
+        changes = {"/data/blobs": str(blobs), "127.0.0.1:9481": pull}
+        (folder / "soup-mirror" / "pull.inc").write_text(adapted(ROOT / "apache/mirror-pull.inc", changes))
+        modules += " proxy proxy_http"
     conf = folder / "apache.conf"
     conf.write_text(
         f"ServerRoot {folder}\nDefaultRuntimeDir {folder}\nPidFile {folder}/pid\nServerName localhost\n"

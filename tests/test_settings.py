@@ -10,11 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from soup.core.errors import Refused
-from soup.settings import Section, Settings, settings, unknown
+from soup.settings import Section, Settings, settings
+from soup.tree import unknown
 
 SOUP = Path(__file__).parent.parent / "soup"
 SERVE = ("serve/listener.py", "serve/parent.py", "serve/worker.py")
-READERS = ("app.py", "prepare.py", "cli/serve.py", "settings.py", *SERVE)
+READERS = ("app.py", "prepare.py", "cli/config.py", "cli/serve.py", "settings.py", *SERVE)
 
 
 @pytest.fixture
@@ -323,7 +324,7 @@ def test_every_default_may_be_written_down(path, written) -> None:
     """
     default = settings()[path][0]
     value = "" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-    text = f"{path.replace('.', ': {')}: {value}{'}' if '.' in path else ''}"
+    text = f"{path.replace('.', ': {')}: {value}{'}' * path.count('.')}"
 
     assert Settings() == written(text)
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 import traceback
@@ -26,16 +27,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--config", type=Path, help="settings in TOML (default: /etc/soup-cdn-agent.toml)")
     verbs = parser.add_subparsers(dest="verb", metavar="verb")
-    verbs.add_parser("run", help="keep the folder, look after it and report (the default)")
+    run = verbs.add_parser("run", help="keep the folder, look after it and report (the default)")
+    run.add_argument("--beside", metavar="COMMAND", help="start this web server, and end with it")
     verbs.add_parser("check", help="say every fault of the settings at once")
     status = verbs.add_parser("status", help="how the agent on this machine is")
     status.add_argument("--json", action="store_true", help="for programs")
     given = parser.parse_args(arguments)
 
+    if given.verb in {None, "run"}:
+        for name in (signal.SIGTERM, signal.SIGINT):  # for a container's first process the default is nothing
+            signal.signal(name, lambda *_: os._exit(0))
     from soup_cdn_agent.settings import Refused, Settings  # noqa: PLC0415 - `--help` need not wait for pydantic
 
     try:
-        settings = Settings.load(given.config)
+        settings = Settings.load(given.config, getattr(given, "beside", None))
         if given.verb != "status":
             _ = settings.secret  # one that cannot be read is a fault of the settings
     except (Refused, OSError) as error:
@@ -54,11 +59,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-async def _be(agent: Coroutine[Any, Any, None]) -> None:
+async def _be(agent: Coroutine[Any, Any, int]) -> None:
     """End with the agent, and at once: no thread is waited for that hangs in DNS or on a disk."""
-    code = 0
     try:
-        await agent
+        code = await agent
     except (OSError, sqlite3.Error) as error:
         print(f"soup-cdn-agent: {error}", file=sys.stderr)
         code = 1
@@ -90,10 +94,13 @@ def _lines(status: dict[str, Any]) -> list[str]:
     said = f"{status['status']} {WORDS[status['status']]}"
     lines = {
         "status": f"{said}: {status['message']}" if status["message"] else said,
+        "mirror": _mirror(status["mirror"]),
         "last report": "none yet" if age is None else f"{age:.0f} s ago",
         "refused": status["refused"],
         "feed": f"{metrics['feed_cursor']} of {metrics['feed_head']}",
-        "answers for": f"up to {metrics['synced_to']}, but for {status['lacking']}",
+        "answers for": "whatever is asked for"
+        if status["mode"] == "pull"
+        else f"up to {metrics['synced_to']}, but for {status['lacking']}",
         "blobs": f"{metrics['blobs'] - metrics['blobs_wanted']} of {metrics['blobs']}",
         "delivered": f"{_size(metrics['delivered_bytes_total'])}"
         f" in {metrics['delivered_requests_total']} requests",
@@ -103,6 +110,14 @@ def _lines(status: dict[str, Any]) -> list[str]:
         else f"{_size(metrics['disk_free_bytes'])} free of {_size(metrics['disk_total_bytes'])}",
     }
     return [f"{name + ':':<13}{text}" for name, text in lines.items() if text]
+
+
+def _mirror(mirror: dict[str, Any]) -> Any:
+    """As what it has joined, and what speaks against it. None of one that was added."""
+    if mirror["joined_as"] is None:
+        return mirror["fault"]
+    joined = f"{mirror['id']}, joined as {mirror['joined_as']}"
+    return f"{joined}: {mirror['fault']}" if mirror["fault"] else joined
 
 
 def _size(count: float) -> str:

@@ -17,7 +17,7 @@ MOST = 8 * 1024 * 1024  # bytes of logs that one call reads
 OLDER = 2  # rotated logs that are still looked at: a web server goes on writing to them for a while
 
 _DELIVERED = re.compile(
-    rb'^[^"\n]*"GET /[0-9a-f]{64}(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
+    rb'^[^"\n]*"GET /([0-9a-f]{64})(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
     rb'(?![^\n]* "(?:soup-cdn-agent[^ "\n]* probe|soup audit)")([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
     re.MULTILINE,
 )
@@ -30,11 +30,13 @@ class AccessLog:
     """Counts the blobs in one or several logs from where the last call ended, however they are rotated.
 
     A log that nobody has looked at begins at its end, one that appears later at its beginning. `faults` says
-    of a log why it cannot be read.
+    of a log why it cannot be read. `served` has the digests that were read since somebody emptied it, the
+    last one last; it stays empty where nobody asks for it.
     """
 
-    def __init__(self, logs: Sequence[Path]) -> None:
+    def __init__(self, logs: Sequence[Path], *, digests: bool = False) -> None:
         self._logs = logs
+        self.served: dict[str, None] | None = {} if digests else None
         self.faults: dict[str, str] = {}
 
     def read(self, place: Place) -> tuple[Place, int, int]:
@@ -50,7 +52,7 @@ class AccessLog:
             followed = self._followed(log, place.get(name))
             new[name] = followed
             for step in reversed(followed):  # what was written first
-                more_requests, more_size, taken = _read(_found(log, step[0]), step, left)
+                more_requests, more_size, taken = _read(_found(log, step[0]), step, left, self.served)
                 requests, size, left = requests + more_requests, size + more_size, left - taken
         return new, requests, size
 
@@ -102,7 +104,9 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-def _read(path: Path | None, step: list[int], most: int) -> tuple[int, int, int]:
+def _read(
+    path: Path | None, step: list[int], most: int, served: dict[str, None] | None
+) -> tuple[int, int, int]:
     """Read on in a file and move the step: blobs sent, bytes of them, bytes read."""
     requests = size = taken = 0
     if path is None:
@@ -122,9 +126,12 @@ def _read(path: Path | None, step: list[int], most: int) -> tuple[int, int, int]
             whole = piece.rfind(b"\n") + 1
             if not whole and len(piece) < PIECE:  # the end, or a line that is still being written
                 break
-            for told, sent in _DELIVERED.findall(piece, 0, whole):
+            for digest, told, sent in _DELIVERED.findall(piece, 0, whole):
                 requests += 1
                 size += min(int(told), int(sent)) if sent else int(told)
+                if served is not None:
+                    served.pop(digest.decode(), None)
+                    served[digest.decode()] = None
             moved = whole or PIECE  # no line of a web server's is as long as a piece
             step[1] += moved
             taken += moved

@@ -9,34 +9,42 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
 
 from soup_cdn_agent import __version__
+from soup_cdn_agent.beside import WebServer
 from soup_cdn_agent.core import Core
 from soup_cdn_agent.feed import Feed, Holds
 from soup_cdn_agent.fetch import Fetch
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Corrupt, Index
+from soup_cdn_agent.joining import Joining, Terms
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.page import Page
 from soup_cdn_agent.probe import Probe
+from soup_cdn_agent.pulling import Pulling
 from soup_cdn_agent.reporter import Reporter
 from soup_cdn_agent.scan import Scan
 from soup_cdn_agent.scrub import Scrub
 from soup_cdn_agent.settings import Settings
-from soup_cdn_agent.standing import standing
+from soup_cdn_agent.standing import Status, standing
 from soup_cdn_agent.traffic import Traffic
+from soup_cdn_agent.who import Added
 
 log = structlog.get_logger(__name__)
 
 AGAIN = 5.0  # seconds until a work that has failed is begun again
 CALM = 30.0  # seconds after that until it is said to go on
 ENOUGH = 8.0  # seconds to end in: a thread may hang in DNS or on a disk, and nobody can wait for that
+MORE = 1.75  # seconds beyond those of its settings for a web server that has to be killed
+LEAST = 0.5  # seconds that it has in any case
 INDEX = "index.db"
 COUNTED = (
-    "fetched", "fetched_bytes", "fetch_failures", "adopted", "removed", "damaged", "scrubbed_bytes"
+    "fetched", "fetched_bytes", "fetch_failures", "adopted", "removed", "damaged", "scrubbed_bytes",
+    "pulls", "pulled_bytes", "pull_passed", "pull_wrong", "pull_refused", "evicted", "evicted_bytes",
 )  # fmt: skip
 
 
@@ -63,8 +71,12 @@ class Agent:
             verify.load_verify_locations(settings.ca_file)
         parts = self.index, self.folder, self.threads, self.known
         holds = Holds(settings.smallest or 0, settings.largest)
-        self.core = Core(settings.core, settings.id, lambda: settings.secret, verify)
-        self.feed = Feed(self.core, *parts, holds)
+        self.who = _who(settings, self.folder)
+        self.core = Core(settings.core, self.who, verify)
+        pull = settings.mode == "pull"
+        self.traffic = Traffic(settings.access_log, self.index, self.threads, digests=pull)
+        self.pulling = Pulling(settings, self.core, *parts, self.traffic, holds) if pull else None
+        self.feed = self.pulling.feed if self.pulling else Feed(self.core, *parts, holds)
         self.fetch = Fetch(
             self.core,
             *parts,
@@ -76,8 +88,7 @@ class Agent:
         )
         self.scan = Scan(*parts, settings.strays)
         self.scrub = Scrub(*parts, settings.scrub)
-        self.probe = Probe(settings.web, verify, *parts, self.scrub)
-        self.traffic = Traffic(settings.access_log, self.index, self.threads)
+        self.probe = Probe(settings.web, verify, *parts, self.scrub, may_be_empty=pull)
         self.reporter = Reporter(
             self.core,
             self.feed,
@@ -86,20 +97,26 @@ class Agent:
             holds=holds,
             behind=settings.behind,
             interval=settings.interval,
+            claims=not pull,
         )
         self.feed.open()
 
     async def run(self, over: asyncio.Event) -> None:
         """Be the agent until it is over. Raises Lost."""
-        works = {
+        works: dict[str, Callable[[], Awaitable[None]]] = {
             "feed": self.feed.run,
-            "fetching": self.fetch.run,
+            "fetching": self._fetch,
             "scan": self.scan.run,
             "scrub": self.scrub.run,
             "reading of the access log": self.traffic.run,
             "probe": self._look,
             "reporting": self._report,
         }
+        if self.pulling:
+            del works["fetching"]
+            works |= self.pulling.works()
+        if isinstance(self.who, Joining):
+            works["joining"] = partial(self.who.run, self.core)
         page = Page(self._settings.listen, self.status) if self._settings.listen else None
         if page:
             page.start()
@@ -118,6 +135,8 @@ class Agent:
         finally:
             if page:
                 await asyncio.to_thread(page.close)
+            if self.pulling:
+                await self.pulling.close()
             await self.core.close()
             await self.probe.close()
             self.threads.close()
@@ -149,8 +168,14 @@ class Agent:
 
     async def _report(self) -> None:
         """Report, for ever; the first look comes before the first word."""
+        await self.who.found()
         await self._looked.wait()
         await self.reporter.run()
+
+    async def _fetch(self) -> None:
+        """Fetch, for ever; as whom is to be known first."""
+        await self.who.found()
+        await self.fetch.run()
 
     async def _look(self) -> None:
         """See now and then that all is well, and say at once when it is not."""
@@ -174,8 +199,13 @@ class Agent:
         known = self.known
         status, message = standing(known.facts, self._settings.behind)
         age = None if known.reported_at is None else round(time.monotonic() - known.reported_at, 1)
+        mirror = self.who.shown
+        if mirror.fault and status <= Status.WARNING:
+            status, message = Status.WARNING, mirror.fault
         return {
             "version": __version__,
+            "mode": self._settings.mode,
+            "mirror": {"id": mirror.id, "joined_as": mirror.url, "fault": mirror.fault},
             "status": int(status),
             "message": message,
             "refused": known.refused,
@@ -183,6 +213,9 @@ class Agent:
             "lacking": len(known.claim.lacking),
             "metrics": {
                 "status": int(status),
+                "joined": mirror.joined,
+                "joins_total": mirror.joins,
+                "joins_failed_total": mirror.failed,
                 "reported_seconds": age,
                 "reports_total": known.counted["reports"],
                 "reports_failed_total": known.counted["reports_failed"],
@@ -194,12 +227,21 @@ class Agent:
                 "blobs_wanted": known.wanted,
                 "blobs_failing": known.failing,
                 **{f"{name}_total": known.counted[name] for name in COUNTED},
+                "pull_clients": self.pulling.pulls.clients if self.pulling else None,
                 "delivered_bytes_total": self.traffic.totals["bytes"],
                 "delivered_requests_total": self.traffic.totals["requests"],
                 "disk_free_bytes": known.room.free if known.room else None,
                 "disk_total_bytes": known.room.total if known.room else None,
             },
         }
+
+
+def _who(settings: Settings, folder: Folder) -> Added | Joining:
+    """The mirror of the settings, or the one that it joins as."""
+    if settings.id is not None:
+        return Added(settings.id, lambda: settings.secret)
+    terms = Terms(settings.fqdn, settings.scheme, settings.port, settings.mode)
+    return Joining(settings.core, terms, lambda: settings.secret, folder.own)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
@@ -209,18 +251,57 @@ def _causes(error: BaseException) -> list[BaseException]:
     return [cause for one in error.exceptions for cause in _causes(one)]
 
 
-async def run(settings: Settings) -> None:
-    """Be the agent until the process is told to end. Raises OSError, sqlite3.Error."""
+async def run(settings: Settings) -> int:
+    """Be the agent until the process is told to end, or its web server has ended; what to exit with.
+
+    Raises OSError, sqlite3.Error.
+    """
     over, loop = asyncio.Event(), asyncio.get_running_loop()
+    web: WebServer | None = None
+    code, until = 0, 0.0
 
     def end() -> None:
+        nonlocal until
         over.set()
-        last = threading.Timer(ENOUGH, os._exit, [0])
+        until = loop.time() + settings.stop_seconds
+        last = threading.Timer(max(ENOUGH, settings.stop_seconds + MORE) if web else ENOUGH, give_up)
         last.daemon = True
         last.start()
 
+    def give_up() -> None:
+        if web:
+            web.kill()
+        os._exit(code)
+
+    def fell() -> None:
+        nonlocal code
+        if web and not over.is_set():
+            code = web.status
+            log.error("web_server.ended", status=code)
+            end()
+
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, end)
+    if not settings.beside:
+        await _live(settings, over)
+        return code
+    loop.add_signal_handler(signal.SIGQUIT, end)  # by which an image of nginx is told to end
+    web = WebServer(settings.beside, settings.beside_stop, settings.beside_reload, fell)
+    try:
+        await web.listens(settings.web, over)
+        await _live(settings, over)
+    except Exception as error:
+        until = loop.time() + settings.stop_seconds
+        log.error("agent.ended", reason=str(error) or type(error).__name__)  # noqa: TRY400 - it is raised on
+        raise
+    finally:
+        over.set()
+        await web.stop(max(LEAST, until - loop.time()))
+    return code
+
+
+async def _live(settings: Settings, over: asyncio.Event) -> None:
+    """An agent, and a new one over the same folder where that was lost."""
     while not over.is_set():
         agent = await asyncio.to_thread(Agent, settings)
         log.info("started", version=__version__, blobs=str(agent.folder.root), core=settings.core)

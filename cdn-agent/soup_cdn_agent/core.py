@@ -14,6 +14,7 @@ import httpx
 
 from soup_cdn_agent import __version__
 from soup_cdn_agent.index import Wanted
+from soup_cdn_agent.who import Who
 
 PAGE = 1000
 PROBLEM = 64 << 10  # bytes of an answer that says no
@@ -25,6 +26,8 @@ LEFT_ALONE = 300.0  # seconds that a core may ask for at most
 INTERVAL = 0.5, 3600.0  # seconds between reports that a core may ask for
 CORE = "core"  # where a blob came from, if not from another mirror
 AGENT = f"soup-cdn-agent/{__version__}"
+VIA = "1.1 soup-cdn-agent"  # by which an agent knows that it was asked by one
+ASKED = 10_000  # digests that a core may be asked after at once
 T = TypeVar("T")
 _DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
@@ -91,10 +94,8 @@ class Page:
 class Core:
     """soup, behind one URL or several; the one that answered last is asked first."""
 
-    def __init__(
-        self, urls: Sequence[str], id: int, secret: Callable[[], str], verify: ssl.SSLContext
-    ) -> None:
-        self._urls, self._id, self._secret = list(urls), id, secret
+    def __init__(self, urls: Sequence[str], who: Who, verify: ssl.SSLContext) -> None:
+        self._urls, self._who = list(urls), who
         self._http = httpx.AsyncClient(
             timeout=TIMEOUT,
             verify=verify,
@@ -109,7 +110,18 @@ class Core:
 
     async def report(self, said: dict[str, Any], seconds: float) -> Heard:
         """Say how the mirror is, and wait so long for an answer. Raises CoreDown, Refused."""
-        return await self._ask("PATCH", f"/api/cdn/{self._id}", _heard, seconds, json=said)
+        try:
+            heard = await self._ask("PATCH", f"/api/cdn/{self._who.id}", _heard, seconds, json=said)
+        except Refused as error:
+            if error.status == httpx.codes.NOT_FOUND:
+                self._doubt(error)
+            raise
+        self._who.known()
+        return heard
+
+    async def join(self, asked: dict[str, Any], secret: str, seconds: float) -> tuple[int, str]:
+        """Ask to be a mirror, by a join token; its id and token. Raises CoreDown, Refused."""
+        return await self._ask("POST", "/api/cdn:join", _joined, seconds, secret=secret, json=asked)
 
     async def changes(self, after: int, epoch: str) -> Stretch:
         """What has changed behind a cursor. Raises CoreDown, Refused, CursorTooOld."""
@@ -129,13 +141,42 @@ class Core:
             raise CoreDown("its list of blobs goes round in a circle")
         return page
 
+    async def head(self) -> tuple[str, int]:
+        """Which history of the feed there is, and how far it goes. Raises CoreDown, Refused."""
+        page: Page = await self._ask("GET", "/api/blob:list", _page, params={"limit": 1})
+        return page.epoch, page.head
+
+    async def missing(self, digests: Sequence[str]) -> set[str]:
+        """Those of these (ASKED at most) that the core does not have. Raises CoreDown, Refused."""
+
+        def read(answer: Any) -> set[str]:
+            return set(digests).intersection(answer["missing"])
+
+        return await self._ask("POST", "/api/blob:missing", read, json={"digests": list(digests)})
+
+    @property
+    def cores(self) -> int:
+        """How many there are to ask."""
+        return len(self._urls)
+
+    @asynccontextmanager
+    async def own(self, method: str, digest: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+        """The core's own answer for a blob: 200 or 206, never another mirror's (C10).
+
+        Raises CoreDown, Refused.
+        """
+        async with self._stream(method, f"/{digest}", headers={"via": VIA} | headers) as answer:
+            if answer.status_code not in {200, 206}:
+                raise CoreDown(f"{answer.url.host} answered {answer.status_code}: is `core` a mirror?")
+            yield answer
+
     @asynccontextmanager
     async def bundle(self, digests: Sequence[str]) -> AsyncIterator[AsyncIterator[bytes]]:
         """A tar of these blobs, as far as the core has them. Raises CoreDown, Refused."""
         async with self._stream("POST", "/api/blob:bundle", json={"digests": list(digests)}) as answer:
             if not answer.headers.get("content-type", "").startswith("application/x-tar"):
                 raise CoreDown(f"{answer.url.host} answered no bundle: is something between us and soup?")
-            yield _pieces(answer)
+            yield pieces(answer)
 
     @asynccontextmanager
     async def blob(self, digest: str, start: int, *, from_mirrors: bool) -> AsyncIterator["Coming"]:
@@ -184,10 +225,16 @@ class Core:
 
     @asynccontextmanager
     async def _stream(
-        self, method: str, path: str, headers: dict[str, str] | None = None, **how: Any
+        self,
+        method: str,
+        path: str,
+        headers: dict[str, str] | None = None,
+        secret: str | None = None,
+        **how: Any,
     ) -> AsyncIterator[httpx.Response]:
+        """What a core answers, to the mirror's token if no other secret is given."""
         url = self._urls[0]
-        sent = self._headers() | (headers or {})
+        sent = self._headers(secret) | (headers or {})
         try:
             with _told(url):
                 async with self._http.stream(method, url + path, headers=sent, **how) as answer:
@@ -199,10 +246,19 @@ class Core:
         except CoreDown:
             self._next(url)
             raise
+        except Refused as error:
+            if error.status == httpx.codes.UNAUTHORIZED and secret is None:
+                self._doubt(error)
+            raise
 
-    def _headers(self) -> dict[str, str]:
+    def _doubt(self, error: Refused) -> None:
+        """The core does not know us. Raises CoreDown where we may be somebody else soon."""
+        if self._who.unknown(str(error)):
+            raise CoreDown(str(error)) from error
+
+    def _headers(self, secret: str | None) -> dict[str, str]:
         try:
-            secret = self._secret()
+            secret = self._who.token if secret is None else secret
         except (OSError, ValueError) as error:
             raise Refused(f"the token cannot be read: {error}", 0) from error
         if not re.fullmatch("[!-~]+", secret):
@@ -228,10 +284,11 @@ def _coming(answer: httpx.Response, start: int, source: str) -> Coming:
     whole = answer.status_code != httpx.codes.PARTIAL_CONTENT
     if not whole and not answer.headers.get("content-range", "").startswith(f"bytes {start}-"):
         raise CoreDown(f"{source} sent another range than {start}-: {answer.headers.get('content-range')!r}")
-    return Coming(0 if whole else start, source, _pieces(answer))
+    return Coming(0 if whole else start, source, pieces(answer))
 
 
-async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
+async def pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
+    """A body as it comes. Raises CoreDown where it breaks off, or hardly comes at all."""
     loop, coming = asyncio.get_running_loop(), answer.aiter_raw()
     seconds, least = SLOWEST
     waited, size = 0.0, 0
@@ -293,6 +350,13 @@ def _heard(answer: Any) -> Heard:
     least, most = INTERVAL
     interval = min(most, max(least, float(answer.get("interval", 30))))
     return Heard(str(answer["epoch"]), int(answer["head"]), interval)
+
+
+def _joined(answer: Any) -> tuple[int, str]:
+    id, token = int(answer["id"]), str(answer["token"])
+    if not (id > 0 and re.fullmatch("[!-~]+", token)):
+        raise ValueError("no id and token")
+    return id, token
 
 
 def _stretch(answer: Any) -> Stretch:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -52,12 +53,16 @@ class Feed:
     def open(self) -> None:
         """Take up what was written down. Other limits than then: the whole list has to be read."""
         index, known = self._index, self._known
-        limits = [self._holds.smallest, self._holds.largest]
+        limits = self._limits()
         same = index.note("holds") == limits
         known.epoch, known.cursor = index.note("epoch") or "", index.note("cursor") or 0
         known.merging = not same or not known.epoch or bool(index.note("merging"))
         self._round = int(index.note("round") or 0)
         index.write(holds=limits, merging=known.merging)
+
+    def _limits(self) -> list[Any]:
+        """What is kept here: of what was kept by other limits, other blobs are missing."""
+        return [self._holds.smallest, self._holds.largest]
 
     def heard(self, epoch: str, head: int) -> None:
         """The core has said how far the feed goes."""

@@ -318,12 +318,13 @@ class Fetch:
 
     async def _write(self, fd: int, sha: Any, start: int, data: bytearray) -> int:
         if data:
-            await self._threads.run(_put, fd, sha, start, data)
+            await self._threads.run(put, fd, sha, start, data)
             self._known.counted["fetched_bytes"] += len(data)
         return start + len(data)
 
 
-def _put(fd: int, sha: Any, start: int, data: bytearray) -> None:
+def put(fd: int, sha: Any, start: int, data: bytearray) -> None:
+    """Write on in a part, and hash it. Raises FileNotFoundError where it was deleted meanwhile."""
     sha.update(data)
     view = memoryview(data)
     while view:

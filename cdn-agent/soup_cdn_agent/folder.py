@@ -94,6 +94,14 @@ class Folder:
                 return None
             raise
 
+    def seen(self, digest: str) -> tuple[int, int] | None:
+        """Size of a blob's file, and when it was changed, in Unix seconds; None where there is none."""
+        try:
+            seen = os.stat(self._at(digest))
+        except OSError:
+            return None
+        return seen.st_size, int(seen.st_mtime)
+
     def keep(self, blobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
         """Keep small blobs (digest, bytes, Unix time they were created); those whose bytes are right."""
         kept = []

@@ -17,6 +17,8 @@ create table if not exists blob (
     here integer not null, round integer not null
 ) without rowid;
 create index if not exists blob_missing on blob (here, seq, size, created_at) where here = 0;
+create table if not exists served (digest blob primary key, at real not null) without rowid;
+create index if not exists served_longest_ago on served (at);
 create table if not exists note (name text primary key, value text not null) without rowid;
 """
 NEAR = 1000  # rows looked at for one that is small
@@ -125,7 +127,9 @@ class Index:
     def forget(self, digests: Iterable[str]) -> None:
         """These should not be here any more."""
         self._every = None
-        self._many("delete from blob where digest = ?", ((bytes.fromhex(d),) for d in digests))
+        raws = [(bytes.fromhex(digest),) for digest in digests]
+        self._many("delete from blob where digest = ?", raws)
+        self._many("delete from served where digest = ?", raws)
 
     def arrived(self, digests: Iterable[str]) -> list[str]:
         """These are here now; those of them that should not be, for somebody has deleted them meanwhile."""
@@ -202,6 +206,58 @@ class Index:
         """What no list of this round has named: the core does not have it."""
         rows = self._db.execute("select digest from blob where round < ? limit ?", (round, limit))
         return [raw.hex() for (raw,) in rows]
+
+    def begin_pull(self) -> None:
+        """From now on what is not here is not wanted, and it counts when a blob was served."""
+        self.give_up_wanted()
+        self._db.execute("insert or ignore into served select digest, created_at from blob")
+
+    def give_up_wanted(self) -> None:
+        """What is not here should not be: nobody has asked for it yet."""
+        self._every = None
+        self._db.execute("delete from served where digest in (select digest from blob where here = 0)")
+        self._db.execute("delete from blob where here = 0")
+
+    def pulled(self, blob: Wanted, now: float) -> None:
+        """The core has sent it: it is here, and served from `now` on, in Unix time."""
+        raw = bytes.fromhex(blob.digest)
+        self.expect([blob], 1)
+        self._many("update blob set here = 1 where digest = ?", [(raw,)])
+        self._many("insert or replace into served values (?, ?)", [(raw, now)])
+
+    def found(self, blobs: Iterable[Wanted], now: float) -> None:
+        """These lie here and are right; whether the core has them is not known yet: they are of round 0."""
+        self._every = None
+        rows = [(bytes.fromhex(b.digest), b.size, b.created_at, b.seq) for b in blobs]
+        self._many("insert or ignore into blob values (?, ?, ?, ?, 1, 0)", rows)
+        self._many("insert or ignore into served values (?, ?)", ((raw, now) for raw, *_ in rows))
+
+    def confirm(self, digests: Iterable[str]) -> None:
+        """The core has these."""
+        self._many(
+            "update blob set round = 1 where digest = ? and round = 0", ((bytes.fromhex(d),) for d in digests)
+        )
+
+    def unconfirmed(self, digests: Iterable[str]) -> set[str]:
+        """Those of these of which the core has never said that it has them."""
+        found = "select 1 from blob where digest = ? and round = 0"
+        return {d for d in digests if self._db.execute(found, (bytes.fromhex(d),)).fetchone()}
+
+    def served(self, digests: Iterable[str], now: float) -> None:
+        """These were served now, in this order."""
+        self._many(
+            "update served set at = ? where digest = ?",
+            ((now + place * 1e-6, bytes.fromhex(digest)) for place, digest in enumerate(digests)),
+        )
+
+    def longest_ago(self, before: float, after: float, limit: int) -> list[tuple[str, int, float]]:
+        """Digest, size and time of what was served before a moment, and after another: the oldest first."""
+        rows = self._db.execute(
+            "select blob.digest, size, at from served join blob using (digest)"
+            " where at < ? and at > ? and here = 1 order by at limit ?",
+            (before, after, limit),
+        )
+        return [(raw.hex(), size, at) for raw, size, at in rows]
 
 
 def damaged(error: BaseException) -> bool:

@@ -26,6 +26,17 @@ class Threads:
         """Something with files."""
         return await asyncio.get_running_loop().run_in_executor(self._files, act, *what)
 
+    async def through(self, act: Callable[..., T], *what: Any) -> T:
+        """Something with an open file, to its end, for who is cancelled closes it: its number is another's."""
+        acting = asyncio.ensure_future(self.run(act, *what))
+        try:
+            return await asyncio.shield(acting)
+        except asyncio.CancelledError:
+            await asyncio.wait([acting])
+            if not acting.cancelled():
+                acting.exception()  # nobody asks for it any more
+            raise
+
     async def ledger(self, act: Callable[..., T], *what: Any) -> T:
         """Something with the index: one thing at a time, in the order they were asked. Raises Corrupt."""
         try:

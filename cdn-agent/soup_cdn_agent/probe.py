@@ -30,9 +30,10 @@ class Probe:
 
     def __init__(
         self, web: str, verify: ssl.SSLContext, index: Index, folder: Folder, threads: Threads, known: Known,
-        scrub: Scrub,
+        scrub: Scrub, *, may_be_empty: bool = False,
     ) -> None:  # fmt: skip
-        self._web = web
+        """`may_be_empty`: a mirror without a blob is well if its web server answers at all."""
+        self._web, self._may_be_empty = web, may_be_empty
         self._index, self._folder, self._threads, self._known, self._scrub = (
             index,
             folder,
@@ -70,6 +71,8 @@ class Probe:
         for _ in range(TRIES):
             blob = await self._threads.ledger(self._index.any, WHOLE)
             if blob is None:
+                if self._may_be_empty:
+                    fault, looked = await self._silence(), True
                 break
             fault = await self._fault(blob)
             looked = True
@@ -84,6 +87,18 @@ class Probe:
         if fault != known.probe:
             log.log(30 if fault else 20, "web.wrong" if fault else "web.right", reason=fault)
         known.probe, known.looked = fault, looked
+
+    async def _silence(self) -> str | None:
+        """Why the web server says nothing; None where it says anything."""
+        url = f"{self._web}/healthz"
+        try:
+            async with asyncio.timeout(SECONDS):
+                await self._http.get(url)
+        except (TimeoutError, httpx.TimeoutException):
+            return f"{url} did not answer within {SECONDS:g} s"
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"{url}: {error or type(error).__name__}"
+        return None
 
     async def _web_is_at_fault(self, blob: Wanted) -> bool:
         """Whether the file is right, so that what was seen is the web server's fault."""

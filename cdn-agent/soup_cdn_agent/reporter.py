@@ -45,12 +45,15 @@ class Reporter:
         holds: Holds,
         behind: int,
         interval: float | None,
+        claims: bool = True,
     ) -> None:
+        """`claims`: the mirror says how far it has synced. One in mode pull has whatever it is asked for."""
         self._core, self._feed, self._index, self._folder = core, feed, index, folder
         self._threads, self._known, self._traffic = threads, known, traffic
         self._holds, self._behind, self._given = holds, behind, interval
-        self._interval = interval or INTERVAL
+        self._interval, self._claims = interval or INTERVAL, claims
         self._said: tuple[Status, Claim] | None = None
+        self._epoch = ""
         self._failures = 0
 
     async def run(self) -> None:
@@ -74,6 +77,8 @@ class Reporter:
         (status, claim), (old, before) = now, self._said
         if status != old or claim.less_than(before) or (claim.synced_to and not before.synced_to):
             return 0.0
+        if self._claims and self._known.epoch != self._epoch:
+            return 0.0  # where soup has no blob yet, that its list was read is all there is to claim
         last = self._known.reported_at or 0.0
         return last + (SOON if claim != before else self._interval)
 
@@ -85,7 +90,7 @@ class Reporter:
             known.unreadable = f"its index cannot be read: {error}"
         else:
             known.unreadable = None
-            if not known.merging and known.scanned:
+            if self._claims and not known.merging and known.scanned:
                 claimed = claim(*read)
         known.claim = claimed
         return standing(known.facts, self._behind)[0], claimed
@@ -100,7 +105,7 @@ class Reporter:
             known.room = await self._threads.run(self._folder.room)
         except (OSError, sqlite3.Error):
             known.room = None  # the probe or the next line says why
-        self._said = await self._judge()
+        self._said, self._epoch = await self._judge(), known.epoch
         return self._words(standing(known.facts, self._behind)[1], leaving=False)
 
     def _words(self, message: str | None, *, leaving: bool) -> dict[str, Any]:
@@ -111,8 +116,8 @@ class Reporter:
             "status": int(status),
             "message": None if message is None else message[:1000],
             "leaving": leaving,
-            "epoch": known.epoch or None,
-            "synced_to": said.synced_to,
+            "epoch": (known.epoch or None) if self._claims else None,
+            "synced_to": said.synced_to if self._claims else None,
             "lacking": [digest for _, digest in said.lacking],
             "holds": {"smallest": self._holds.smallest or None, "largest": self._holds.largest},
             "agent": f"soup-cdn-agent/{__version__}",

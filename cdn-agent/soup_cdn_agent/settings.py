@@ -1,6 +1,7 @@
 """Settings: a TOML file, and `SOUP_AGENT_NAME` over it."""
 
 import os
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -29,6 +30,11 @@ def _list(value: Any) -> Any:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+def _words(value: Any) -> Any:
+    """A command as a shell reads it."""
+    return tuple(shlex.split(value)) if isinstance(value, str) else value
+
+
 class Refused(Exception):
     """Settings that cannot be right, every fault on a line."""
 
@@ -41,12 +47,42 @@ class Settings(BaseSettings):
     core: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = Field(
         description="URL of soup; several for several cores"
     )
-    id: int = Field(gt=0, description="The mirror's id, as soup gave it")
+    id: Annotated[int | None, Nothing] = Field(None, gt=0, description="The mirror's id, as soup gave it")
     token: SecretStr = Field(SecretStr(""), description="The mirror's token")
     token_file: Annotated[Path | None, Nothing] = Field(None, description="A file that has the token")
+    join_token: SecretStr = Field(
+        SecretStr(""), description="Instead of an id and a token: the token to join by"
+    )
+    join_token_file: Annotated[Path | None, Nothing] = Field(
+        None, description="A file that has the token to join by"
+    )
+    fqdn: str = Field(
+        "",
+        pattern=r"^(?:[^\s:/@\[\]]+|\[[0-9A-Fa-f:.]+\])?$",
+        description="Host of the mirror in URLs, to join as; empty: the address by which the core is reached",
+    )
+    scheme: Literal["https", "http"] = Field("https", description="Scheme of the mirror in URLs, to join as")
+    port: Annotated[int | None, Nothing] = Field(
+        None, ge=1, le=65_535, description="Its port, to join as; empty: the scheme's own"
+    )
+    mode: Literal["full", "pull"] = Field(
+        "full", description="`full`: every blob is kept here; `pull`: what clients ask for"
+    )
     blobs: Path = Field(Path("/data/blobs"), description="The folder the web server serves")
     web: str = Field(
         "http://127.0.0.1", description="The web server beside the agent, as the agent reaches it"
+    )
+    beside: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+        (), description="Command of the web server, to run it as a child; empty: somebody else does"
+    )
+    beside_stop: Literal["QUIT", "WINCH", "TERM"] = Field(
+        "QUIT", description="Signal by which it ends gracefully: `QUIT` for nginx, `WINCH` for Apache"
+    )
+    beside_reload: Literal["HUP", "USR1"] = Field(
+        "HUP", description="What it is sent when the agent is sent a HUP: `HUP` for nginx, `USR1` for Apache"
+    )
+    stop_seconds: Seconds = Field(
+        8, description="After so long a web server that does not end gracefully is ended"
     )
     ca_file: Annotated[Path | None, Nothing] = Field(
         None, description="Certificate authorities to trust beside the system's"
@@ -83,6 +119,23 @@ class Settings(BaseSettings):
         pattern=r"^(.+:\d{1,5})?$",
         description="Where /metrics and the status are; empty: nowhere",
     )
+    pull_listen: str = Field(
+        "127.0.0.1:9481",
+        pattern=r"^.+:\d{1,5}$",
+        description="In mode `pull`: where the web server passes requests for what is not here",
+    )
+    pulls: int = Field(
+        32, ge=1, le=1000, description="In mode `pull`: blobs fetched at once; above it clients get a 503"
+    )
+    pull_keep_seconds: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="In mode `pull`: what came or was served in this time does not make room for others",
+    )
+    pull_idle_seconds: Seconds = Field(
+        60, description="In mode `pull`: a client that takes nothing for so long is cut off"
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON"
     )
@@ -104,7 +157,15 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if bool(self.token.get_secret_value()) == bool(self.token_file):
+        own = [self.id, self.token.get_secret_value(), self.token_file]
+        joins = [self.join_token.get_secret_value(), self.join_token_file]
+        if any(joins) and any(own):
+            raise ValueError("id and token, or join_token: a mirror was added, or it joins")
+        if all(joins):
+            raise ValueError("one of join_token and join_token_file is wanted")
+        if not any(joins) and self.id is None:
+            raise ValueError(f"id is wanted, or join_token: set it in the file or as {PREFIX}ID")
+        if not any(joins) and bool(own[1]) == bool(own[2]):
             raise ValueError("one of token and token_file is wanted")
         if self.smallest is not None and self.largest is not None and self.smallest > self.largest:
             raise ValueError("smallest is more than largest")
@@ -112,10 +173,14 @@ class Settings(BaseSettings):
 
     @property
     def secret(self) -> str:
-        """The token, read anew each time: a file may have another one by now. Raises OSError."""
-        if self.token_file is not None:
-            return self.token_file.read_text(encoding="utf-8").strip()
-        return self.token.get_secret_value()
+        """The token, or the one to join by, read anew each time: a file may have another one by now.
+
+        Raises OSError, ValueError.
+        """
+        file = self.token_file or self.join_token_file
+        if file is not None:
+            return file.read_text(encoding="utf-8").strip()
+        return self.token.get_secret_value() or self.join_token.get_secret_value()
 
     @classmethod
     def settings_customise_sources(
@@ -130,13 +195,19 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @classmethod
-    def load(cls, file: Path | None = None) -> Self:
-        """From the file, if there is one, and the environment over it. Raises Refused."""
+    def load(cls, file: Path | None = None, beside: str | None = None) -> Self:
+        """From the file, if there is one, the environment over it, and over that the words of the command.
+
+        Raises Refused.
+        """
         named = file or (Path(os.environ[f"{PREFIX}CONFIG"]) if os.environ.get(f"{PREFIX}CONFIG") else None)
         try:
-            return cls(**_read(named or FILE, wanted=named is not None))
+            settings = cls(**_read(named or FILE, wanted=named is not None))
+            return settings.model_copy(update={"beside": _words(beside)}) if beside else settings
         except ValidationError as error:
             raise Refused("\n".join(_fault(one) for one in error.errors())) from error
+        except ValueError as error:
+            raise Refused(f"beside: {error}") from error
 
 
 def _read(file: Path, *, wanted: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How much the web server has delivered, by its access log."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +22,12 @@ class Traffic:
     They are written down together with how far the log was read: a restart neither loses nor repeats any.
     """
 
-    def __init__(self, logs: Sequence[Path], index: Index, threads: Threads) -> None:
-        self._log, self._index, self._threads = AccessLog(logs), index, threads
+    def __init__(
+        self, logs: Sequence[Path], index: Index, threads: Threads, *, digests: bool = False
+    ) -> None:
+        """`digests`: the index is told which blobs were served, and when."""
+        self._log, self._index, self._threads = AccessLog(logs, digests=digests), index, threads
+        self._alone = asyncio.Lock()
         self.boot_id: str = index.note("boot_id")
         self.totals: dict[str, int] = index.note("totals") or {"bytes": 0, "requests": 0}
         self._place = index.note("log") or {}
@@ -31,12 +36,16 @@ class Traffic:
     async def run(self) -> None:
         """Count on, for ever."""
         while True:
-            while await self._more():
+            while await self.count():
                 pass
             await asyncio.sleep(SECONDS)
 
-    async def _more(self) -> bool:
+    async def count(self) -> bool:
         """Count a stretch of the logs; whether there was any."""
+        async with self._alone:
+            return await self._more()
+
+    async def _more(self) -> bool:
         place, requests, size = await self._threads.run(self._log.read, self._place)
         fault = "; ".join(f"{path} {fault}" for path, fault in self._log.faults.items()) or None
         if fault and fault != self.fault:
@@ -47,4 +56,7 @@ class Traffic:
         totals = {"bytes": self.totals["bytes"] + size, "requests": self.totals["requests"] + requests}
         await self._threads.ledger(lambda: self._index.write(totals=totals, log=place))
         self.totals, self._place = totals, place
+        if served := self._log.served:
+            await self._threads.ledger(self._index.served, [*served], time.time())
+            served.clear()
         return True

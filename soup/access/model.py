@@ -28,3 +28,4 @@ class Token:
 
 
 ANYBODY = Token(0, Kind.ADMIN)  # who everybody is where `auth.mode` is open
+JOINER = Token(0, Kind.JOIN)  # who has the secret of `cdn.join.token_file`

@@ -56,6 +56,13 @@ async def limit(session: AsyncSession, mirror_id: int, until: datetime) -> None:
     )
 
 
+async def prune(session: AsyncSession, mirror_id: int, most: int) -> None:
+    """Forget tokens that a mirror has never used, but for the newest."""
+    unused = (token.c.mirror_id == mirror_id) & token.c.last_used_at.is_(None)
+    newest = select(token.c.id).where(unused).order_by(token.c.id.desc()).limit(most)
+    await session.execute(delete(token).where(unused, token.c.id.not_in(newest)))
+
+
 async def supersede(session: AsyncSession, used: Token) -> None:
     """A mirror's newer token is in use: the older ones are done with."""
     older = delete(token).where(token.c.mirror_id == used.mirror_id, token.c.id < used.id)

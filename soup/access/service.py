@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from soup import metrics
 from soup.access import queries
-from soup.access.model import Kind, Token
+from soup.access.joining import Secret
+from soup.access.model import JOINER, Kind, Token
 from soup.core.bell import Bell
 from soup.core.clock import Clock, utc_now
 from soup.core.errors import MirrorUnknown, Unauthenticated
@@ -20,13 +21,17 @@ OVERLAP = timedelta(hours=24)  # for which a rotated token lives on, unless the 
 NOTED = timedelta(minutes=1)  # how exactly `last_used_at` is kept
 PAUSE = 0.1  # seconds between two questions after tokens that are not known here
 STRANGERS = 1000  # tokens in one such question
+UNUSED = 4  # tokens that a mirror has and has never used: more are forgotten, the eldest first
 
 
 class Access:
-    """Knows tokens."""
+    """Knows tokens, and the secret in a file by which mirrors may join."""
 
-    def __init__(self, database: Database, near: Bell, *, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, database: Database, near: Bell, *, clock: Clock = utc_now, joining: Secret | None = None
+    ) -> None:
         self._database, self._bell, self._clock = database, near, clock
+        self.joining = joining or Secret()
         self._known: dict[bytes, Token] = {}
         self._strangers: set[bytes] = set()  # nobody had these when they were last asked after
         self._heard = -1
@@ -39,6 +44,7 @@ class Access:
 
     async def refresh(self) -> None:
         """Read all tokens, and write down now and then which were used. Raises DatabaseDown."""
+        await self.joining.look()
         await self._read()
         now = self._clock()
         if self._used and abs(now - self._noted) > NOTED:  # a clock may be set back
@@ -75,6 +81,8 @@ class Access:
         if self._bell.rung != self._heard:
             await self._news.ask(None)
         hash = hashlib.sha256(secret.encode()).digest()
+        if self.joining.is_it(hash):
+            return JOINER
         found = self._known.get(hash)
         if found is None and hash not in self._strangers:
             found = await self._asked.ask(hash)
@@ -105,6 +113,7 @@ class Access:
         secret = f"soup_{secrets.token_urlsafe(32)}"
         now = self._clock()
         if mirror_id is not None:
+            await queries.prune(work.session, mirror_id, UNUSED - 1)
             await queries.limit(work.session, mirror_id, now + OVERLAP)
         await queries.add(work.session, kind, hashlib.sha256(secret.encode()).digest(), now, mirror_id, until)
         return secret

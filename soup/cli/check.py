@@ -5,7 +5,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from soup.cli.config import CONFIG, load
+from soup.cli.config import CONFIG, load_to_serve
 
 
 @click.command()
@@ -15,9 +15,9 @@ def check(config: Path | None) -> None:
 
     Exit status 1 if there is any. Nothing is started or made.
     """
-    from soup.settings import unknown
+    from soup.tree import unknown
 
-    settings = load(config)
+    settings = load_to_serve(config)
     for name in unknown(os.environ):
         click.echo(f"soup: {name} is in the environment and means nothing to soup", err=True)
     click.echo(f"The settings are good: data in {settings.data.absolute()}, port {settings.server.port}.")

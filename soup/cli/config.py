@@ -26,6 +26,20 @@ def load(config: Path | None) -> "Settings":
     return Settings.load(os.environ, config)
 
 
+def load_to_serve(config: Path | None) -> "Settings":
+    """The same, for a soup that is to run by them. Raises Refused where a file they name is no good."""
+    from soup.access.joining import read
+    from soup.core.errors import Refused
+
+    settings = load(config)
+    if settings.cdn.join.token_file is not None:
+        try:
+            read(settings.cdn.join.token_file)
+        except Refused as error:
+            raise Refused(f"cdn.join.token_file: {error}") from error
+    return settings
+
+
 async def recognise(database: "Database") -> str:
     """The uuid of the store that this database knows. Raises Refused where no soup has run on it."""
     from soup.blobs import queries

@@ -32,8 +32,12 @@ def mirror() -> None:
 @mirror.command("ls")
 @CONFIG
 def every(config: Path | None) -> None:
-    """List mirrors: what each says, whether it is chosen and why not, and what it has delivered today."""
-    rows: list[tuple[str, ...]] = [("id", "address", "status", "online", "chosen", "synced to", "today")]
+    """List mirrors: what each says, whether it is chosen and why not, what it has delivered today, and
+    whether it joined by itself.
+    """
+    rows: list[tuple[str, ...]] = [
+        ("id", "address", "status", "online", "chosen", "synced to", "today", "joined")
+    ]
     rows += [_row(view) for view in _with(config, lambda mirrors: mirrors.every())]
     columns.show(rows)
 
@@ -50,6 +54,7 @@ def _row(view: "View") -> tuple[str, ...]:
         "yes" if view.why is None else f"no: {view.why}",
         synced,
         _readable(view.delivered.today.bytes),
+        "yes" if view.mirror.joined else "no",
     )
 
 
@@ -78,7 +83,10 @@ def add(
     core: tuple[str, ...],
     config: Path | None,
 ) -> None:
-    """Add a mirror, and print its id and its token: this once, and nowhere else."""
+    """Add a mirror, and print its id and its token: this once, and nowhere else.
+
+    If its address was barred, it is no more.
+    """
     terms = Terms(Fqdn(fqdn), scheme, port or PORTS[scheme], mode, weight)
     view, token = _with(config, lambda mirrors: mirrors.create(terms))
     if core:
@@ -107,11 +115,26 @@ def undrain(id: int, config: Path | None) -> None:
 
 @mirror.command()
 @click.argument("id", type=ID)
+@click.option("--bar", is_flag=True, help="For good: no mirror may join at its address.")
 @CONFIG
-def rm(id: int, config: Path | None) -> None:
+def rm(id: int, bar: bool, config: Path | None) -> None:  # noqa: FBT001 - a flag
     """Forget a mirror, its tokens and what it has delivered. Its id is never used again."""
-    _with(config, lambda mirrors: mirrors.remove(id))
-    click.echo(f"mirror {id} is removed")
+    _with(config, lambda mirrors: mirrors.remove(id, bar=bar))
+    click.echo(f"mirror {id} is removed{', and may not join again' if bar else ''}")
+
+
+@mirror.command()
+@CONFIG
+def barred(config: Path | None) -> None:
+    """List addresses at which no mirror may join. To add a mirror there lifts it."""
+    from soup.core.clock import text
+
+    rows: list[tuple[str, ...]] = [("fqdn", "port", "since")]
+    rows += [
+        (one.fqdn, str(one.port), text(one.since) or "-")
+        for one in _with(config, lambda mirrors: mirrors.barred())
+    ]
+    columns.show(rows)
 
 
 @mirror.command()
@@ -126,6 +149,7 @@ def _with(config: Path | None, act: "Callable[[Mirrors], Awaitable[T]]") -> T:
     """Act by the rules of the settings, beside a soup that runs or without one."""
     from random import Random
 
+    from soup import logs
     from soup.access.service import Access
     from soup.app import rules
     from soup.blobs import queries
@@ -135,6 +159,7 @@ def _with(config: Path | None, act: "Callable[[Mirrors], Awaitable[T]]") -> T:
     from soup.mirrors.service import Mirrors, Reports
 
     settings, bell = load(config), Bell()
+    logs.set_up(settings.log.format, settings.log.level)
 
     async def within(database: "Database") -> T:
         await recognise(database)

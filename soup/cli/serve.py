@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from soup.cli.config import CONFIG, load
+from soup.cli.config import CONFIG, load_to_serve
 
 if TYPE_CHECKING:
     from soup.prepare import Prepared
@@ -23,7 +23,7 @@ def serve(config: Path | None) -> None:
     """
     from soup.serve.runtime import runtime
 
-    settings = load(config)
+    settings = load_to_serve(config)
     with runtime():
         run(settings, config)
 
@@ -44,7 +44,7 @@ def run(settings: "Settings", config: Path | None) -> None:
         from soup.serve.worker import work
     except OSError as error:
         raise Refused(f"cannot write to the temporary folder: {error.strerror}") from error
-    from soup.settings import FILE, unknown
+    from soup.tree import FILE, unknown
 
     logs.set_up(settings.log.format, settings.log.level)
     log = structlog.get_logger("soup")
@@ -54,7 +54,7 @@ def run(settings: "Settings", config: Path | None) -> None:
     found, held = listeners(settings)
 
     def again() -> "Settings":
-        new = load(config)
+        new = load_to_serve(config)
         warn(new)
         return new
 

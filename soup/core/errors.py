@@ -11,7 +11,7 @@ class SoupError(Exception):
     │                                                    DigestMismatch, LengthRequired, BodyRefused,
     │                                                    HeaderTooLarge
     ├── Unauthenticated  nobody we know
-    ├── Denied           somebody we know, who may not
+    ├── Denied           somebody we know, who may not   MirrorBarred, JoiningOff, AddressRefused
     ├── NotFound         no such thing                   BlobUnknown, MirrorUnknown, TokenUnknown
     ├── Gone             was here, and will not be       BlobBlocked, CursorTooOld
     ├── Conflict         right, but not now              MirrorExists, StillBlocked
@@ -20,9 +20,9 @@ class SoupError(Exception):
     ├── TooLarge         bigger than anything here takes
     ├── TooSlow          the client stalled
     ├── ClientGone       the client left
-    ├── NoRoom           the disk or a quota says no
+    ├── NoRoom           the disk or a quota says no     JoiningFull
     ├── Unavailable      try again                       StoreDown, DatabaseDown, BlobMissing, Busy,
-    │                                                    MirrorSilent, MirrorWrong, NotReady
+    │                                                    MirrorSilent, MirrorWrong, NameUnresolved, NotReady
     └── Refused          soup does not start like this   WrongStore
     """
 
@@ -93,6 +93,18 @@ class Denied(SoupError):
     """A good token that may not do this."""
 
 
+class MirrorBarred(Denied):
+    """An administrator has thrown a mirror at this address out for good."""
+
+
+class JoiningOff(Denied):
+    """No mirror may join."""
+
+
+class AddressRefused(Denied):
+    """An address that no mirror which joins by itself may have."""
+
+
 class NotFound(SoupError):
     """No such thing."""
 
@@ -161,6 +173,10 @@ class NoRoom(SoupError):
     """The disk or a quota says no."""
 
 
+class JoiningFull(NoRoom):
+    """As many mirrors have joined as may."""
+
+
 class Unavailable(SoupError):
     """Try again. `retry_after` is in seconds."""
 
@@ -196,6 +212,12 @@ class MirrorSilent(Unavailable):
 
 class MirrorWrong(Unavailable):
     """A mirror answers with something else than the blob it was asked for."""
+
+
+class NameUnresolved(Unavailable):
+    """A name has no address, as far as can be seen now."""
+
+    retry_after = 5
 
 
 class NotReady(Unavailable):

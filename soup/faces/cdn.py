@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Router, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.params import FromPath, JSONBody
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -23,6 +23,7 @@ Json = dict[str, Any]
 Asked = Request[Any, Any, Any]
 Port = Annotated[int, Meta(ge=1, le=65_535)]
 Weight = Annotated[int, Meta(ge=1, le=1000)]
+Bar = Annotated[bool, QueryParameter(description="Whether a mirror may join there no more")]
 LARGEST_ID = (1 << 31) - 1
 
 
@@ -97,6 +98,7 @@ def shown(view: View) -> Json:
         "drained": terms.drained,
         "doubt": doubt if mirror.doubt_reason is not None else None,
         "audited_at": text(mirror.audited_at),
+        "joined": mirror.joined,
         "leaving": said.leaving,
         "epoch": said.epoch,
         "synced_to": said.synced_to,
@@ -201,9 +203,9 @@ def _known(id: int) -> int:
 
 
 @delete("/api/cdn/{id:int}", guards=[may()])
-async def remove(id: FromPath[int], mirrors: NamedDependency[Mirrors]) -> None:
-    """Forget a mirror and its tokens. Its id is never used again."""
-    await mirrors.remove(_known(id))
+async def remove(id: FromPath[int], mirrors: NamedDependency[Mirrors], bar: Bar = False) -> None:  # noqa: FBT002 - what a query says
+    """Forget a mirror and its tokens. Its id is never used again, and `bar`: none may join at its address."""
+    await mirrors.remove(_known(id), bar=bar)
 
 
 @post("/api/cdn/{id:int}/token", guards=[may()])

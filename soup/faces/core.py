@@ -17,7 +17,7 @@ from soup.blobs.bundle import Bundles
 from soup.blobs.service import Blobs
 from soup.core.digest import Digest
 from soup.core.errors import SoupError
-from soup.faces import blob, bundle, cdn, ops
+from soup.faces import blob, bundle, cdn, join, ops
 from soup.faces.asked import Asking
 from soup.faces.auth import Doors
 from soup.faces.direct import Direct
@@ -29,6 +29,7 @@ from soup.faces.ops import Ready
 from soup.faces.slots import Slots
 from soup.faces.tally import Tally
 from soup.faces.upload import Upload
+from soup.mirrors.joins import Joins
 from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
@@ -47,6 +48,7 @@ class Face(Guard):
         blobs: Blobs,
         bundles: Bundles,
         mirrors: Mirrors,
+        joins: Joins,
         doors: Doors,
         ready: Ready,
         manners: Manners,
@@ -59,6 +61,7 @@ class Face(Guard):
             "blobs": blobs,
             "bundles": bundles,
             "mirrors": mirrors,
+            "joins": joins,
             "doors": doors,
             "ready": ready,
             "flush": self.tally.flush,
@@ -75,7 +78,9 @@ class Face(Guard):
 
 
 def _framework(parts: dict[str, Any], *, control: bool) -> Litestar:
-    faces = [cdn.face(), ops.face()] if control else [blob.face(), bundle.face(), cdn.face(), ops.face()]
+    faces = [cdn.face(), join.face(), ops.face()]
+    if not control:
+        faces += [blob.face(), bundle.face()]
     app = Litestar(
         route_handlers=faces,
         dependencies={name: Provide(_giving(part), sync_to_thread=False) for name, part in parts.items()},

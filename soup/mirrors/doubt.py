@@ -31,7 +31,7 @@ def rule(mirror: Mirror, verdict: Verdict, now: datetime) -> Ruling:
     """What a verdict means for a mirror as it is now: nothing where it has another address by now.
 
     No answer says something only of a mirror that has passed an audit at this address: one that this core
-    cannot reach may serve others well.
+    cannot reach may serve others well. Of one that joined by itself it says why it is not chosen yet.
     """
     if mirror.terms.address != verdict.mirror.terms.address:
         return Ruling.NOTHING
@@ -43,4 +43,5 @@ def rule(mirror: Mirror, verdict: Verdict, now: datetime) -> Ruling:
         return Ruling.NOTHING if fresh else Ruling.PASSED
     if doubted:
         return Ruling.STILL
-    return Ruling.NOTHING if verdict.silent and passed is None else Ruling.DOUBTED
+    unknown = verdict.silent and passed is None and not mirror.joined
+    return Ruling.NOTHING if unknown else Ruling.DOUBTED

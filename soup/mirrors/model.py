@@ -131,7 +131,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A mirror: its terms, what it said last and when. `said` is None until its first report."""
+    """A mirror: its terms, what it said last and when. `said` is None until its first report.
+
+    `joined`: nobody but itself has said that it is one.
+    """
 
     id: int
     terms: Terms
@@ -141,6 +144,12 @@ class Mirror:
     audited_at: datetime | None = None
     said: Report | None = None
     last_seen: datetime | None = None
+    joined: bool = False
+
+    @property
+    def unproven(self) -> bool:
+        """Whether it has nothing to show for itself yet: it joined, and has not passed an audit since."""
+        return self.joined and self.audited_at is None
 
     @property
     def origin(self) -> str:
@@ -148,6 +157,15 @@ class Mirror:
         terms = self.terms
         port = "" if terms.port == PORTS[terms.scheme] else f":{terms.port}"
         return f"{terms.scheme}://{terms.fqdn}{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An address at which no mirror may join, since when."""
+
+    fqdn: Fqdn
+    port: int
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)

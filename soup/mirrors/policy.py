@@ -177,6 +177,7 @@ def picture(
 
 
 NEVER = "it has never reported"
+UNPROVEN = "it joined by itself and has not passed an audit yet"
 
 
 def _refusal(mirror: Mirror, silent_at: float | None, now: float, rules: Rules) -> str | None:
@@ -188,7 +189,8 @@ def _refusal(mirror: Mirror, silent_at: float | None, now: float, rules: Rules) 
         return f"it is doubted: {mirror.doubt_reason}"
     if mirror.terms.drained:
         return "an administrator has drained it"
-    return silence(silent_at, now, rules) if now > silent_at else _own_word(said, rules)
+    reason = silence(silent_at, now, rules) if now > silent_at else _own_word(said, rules)
+    return UNPROVEN if reason is None and rules.audit and mirror.unproven else reason
 
 
 def _own_word(said: Report, rules: Rules) -> str | None:

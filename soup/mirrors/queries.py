@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import case, delete, func, insert, literal_column, select, update
+from sqlalchemy import and_, case, delete, func, insert, literal_column, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +15,7 @@ from soup.db.upsert import upsert
 from soup.mirrors.model import (
     HEARTBEAT,
     UNCOUNTED,
+    Bar,
     Counted,
     Delivered,
     Delivery,
@@ -24,10 +25,11 @@ from soup.mirrors.model import (
     Status,
     Terms,
 )
-from soup.mirrors.tables import DeliveryRow, MirrorRow, ReportRow
+from soup.mirrors.tables import BarRow, DeliveryRow, MirrorRow, ReportRow
 
 mirror: Any = MirrorRow.__table__  # type: ignore[attr-defined]
 report: Any = ReportRow.__table__  # type: ignore[attr-defined]
+bar: Any = BarRow.__table__  # type: ignore[attr-defined]
 delivery: Any = DeliveryRow.__table__  # type: ignore[attr-defined]
 _said = (column for column in report.c if not column.name.startswith("counted_"))
 _both = select(mirror, *(column.label(f"said_{column.name}") for column in _said)).outerjoin(
@@ -72,6 +74,7 @@ def _value(row: Any) -> Mirror:
         row.audited_at,
         None if row.said_mirror_id is None else _report(row),
         row.said_last_seen,
+        row.joined,
     )
 
 
@@ -146,11 +149,48 @@ async def one(session: AsyncSession, id: int) -> Mirror:
     return found[0]
 
 
-async def add(session: AsyncSession, terms: Terms, now: datetime) -> int:
+async def at(session: AsyncSession, fqdn: Fqdn, port: int) -> Mirror | None:
+    """The mirror at an address, if there is one. It stays as it is until the transaction ends."""
+    there = select(mirror.c.id).where(mirror.c.fqdn == str(fqdn), mirror.c.port == port).with_for_update()
+    found = (await session.execute(there)).scalar()
+    return None if found is None else await one(session, found)
+
+
+async def joined(session: AsyncSession) -> int:
+    """How many mirrors have joined."""
+    return int((await session.execute(select(func.count()).where(mirror.c.joined))).scalar_one())
+
+
+async def barred(session: AsyncSession) -> list[Bar]:
+    """Where no mirror may join, in order."""
+    rows = await session.execute(select(bar).order_by(bar.c.fqdn, bar.c.port))
+    return [Bar(Fqdn(row.fqdn), row.port, row.since) for row in rows]
+
+
+async def is_barred(session: AsyncSession, fqdn: Fqdn, port: int) -> bool:
+    """Whether no mirror may join there."""
+    return (await session.execute(select(bar.c.port).where(_there(fqdn, port)))).scalar() is not None
+
+
+async def set_bar(session: AsyncSession, terms: Terms, now: datetime) -> None:
+    """No mirror may join at the address of these terms."""
+    row = {"fqdn": str(terms.fqdn), "port": terms.port, "since": now}
+    await session.execute(upsert(session, bar).values(row).on_conflict_do_nothing())
+
+
+async def lift_bar(session: AsyncSession, terms: Terms) -> None:
+    """Mirrors may join there again."""
+    await session.execute(delete(bar).where(_there(terms.fqdn, terms.port)))
+
+
+def _there(fqdn: Fqdn, port: int) -> Any:
+    return and_(bar.c.fqdn == str(fqdn), bar.c.port == port)
+
+
+async def add(session: AsyncSession, terms: Terms, now: datetime, *, joined: bool = False) -> int:
     """The id of a new mirror. Raises MirrorExists for an address that is taken."""
-    return int(
-        (await _written(session, insert(mirror).returning(mirror.c.id), terms, created_at=now)).scalar_one()
-    )
+    statement = insert(mirror).returning(mirror.c.id)
+    return int((await _written(session, statement, terms, created_at=now, joined=joined)).scalar_one())
 
 
 async def change(session: AsyncSession, id: int, terms: Terms) -> None:

@@ -20,7 +20,7 @@ from soup.db.lease import Held
 from soup.db.work import Database, Work
 from soup.mirrors import queries
 from soup.mirrors.doubt import Ruling, claims, rule
-from soup.mirrors.model import HEARTBEAT, Delivered, Delivery, Mirror, Report, Status, Terms, Verdict
+from soup.mirrors.model import HEARTBEAT, Bar, Delivered, Delivery, Mirror, Report, Status, Terms, Verdict
 from soup.mirrors.picture import Live
 from soup.mirrors.policy import Member, Rules, holders, links
 
@@ -130,9 +130,13 @@ class Mirrors:
         return [mirror for id, mirror in live.mirrors.items() if id in found]
 
     async def create(self, terms: Terms) -> tuple[View, str]:
-        """A new mirror and its token, which is shown this once. Raises MirrorExists."""
+        """A new mirror and its token, which is shown this once. Raises MirrorExists.
+
+        An administrator who adds it has nothing against its address any more.
+        """
         async with self._database.begin() as work:
             id = await queries.add(work.session, terms, await self._database.now(work.session))
+            await queries.lift_bar(work.session, terms)
             token = await self._issue(work, id)
             await bell.ring(work, self._changed)
         return await self.one(id), token
@@ -172,14 +176,25 @@ class Mirrors:
             await queries.change(work.session, id, changed)
             if changed.address != mirror.terms.address:
                 await queries.unaudit(work.session, id)
+                await queries.lift_bar(work.session, changed)
             await bell.ring(work, self._changed)
         return await self.one(id)
 
-    async def remove(self, id: int) -> None:
-        """Forget a mirror. Raises MirrorUnknown."""
+    async def remove(self, id: int, *, bar: bool = False) -> None:
+        """Forget a mirror; `bar`: and let none join at its address. Raises MirrorUnknown."""
         async with self._database.begin() as work:
+            mirror = await queries.one(work.session, id)
             await queries.remove(work.session, id)
+            if bar:
+                await queries.set_bar(work.session, mirror.terms, await self._database.now(work.session))
             await bell.ring(work, self._changed)
+        if bar:
+            log.info("mirror.barred", id=id, fqdn=mirror.terms.fqdn, port=mirror.terms.port)
+
+    async def barred(self) -> list[Bar]:
+        """Where no mirror may join."""
+        async with self._database.reading() as session:
+            return await queries.barred(session)
 
     async def rotate(self, id: int) -> str:
         """A new token, shown this once (D11).
@@ -287,7 +302,8 @@ class Mirrors:
             await queries.passed(
                 work.session, (one.id for one in ruled[Ruling.PASSED] + ruled[Ruling.CLEARED]), now
             )
-            if ruled[Ruling.DOUBTED] or ruled[Ruling.CLEARED]:
+            first = [one for one in ruled[Ruling.PASSED] if one.unproven]
+            if ruled[Ruling.DOUBTED] or ruled[Ruling.CLEARED] or first:
                 await bell.ring(work, self._changed)
         for mirror in ruled[Ruling.DOUBTED]:
             fault = by_id[mirror.id].fault

@@ -3,7 +3,17 @@
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Integer, SmallInteger, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    SmallInteger,
+    UniqueConstraint,
+    false,
+)
 from sqlmodel import Field, SQLModel
 
 
@@ -27,6 +37,18 @@ class MirrorRow(SQLModel, table=True):
     doubt_reason: str | None = None
     created_at: datetime
     audited_at: datetime | None = None
+    # The default is the table's own, for cores of a release that knows nothing of it.
+    joined: bool = Field(default=False, sa_column=Column(Boolean, nullable=False, server_default=false()))
+
+
+class BarRow(SQLModel, table=True):
+    """An address at which no mirror may join."""
+
+    __tablename__ = "bar"
+
+    fqdn: str = Field(primary_key=True)
+    port: int = Field(primary_key=True)
+    since: datetime
 
 
 class ReportRow(SQLModel, table=True):

@@ -6,6 +6,9 @@ by chance. Small ones are read whole and hashed. Of a large one a part is read a
 where they differ our own is read again before anything is held against the mirror. A mirror in mode pull is
 asked for small blobs only: it would fetch a large one whole, for nobody.
 
+A mirror that joined by itself is sent nobody before it has passed. Where there is no blob to ask it for, it
+is asked for one that nobody has: 404 is the right answer. Wherever its name points to is judged each time.
+
 A mirror that gives no answer is asked once more at once. What is wrong in the end is looked at again in the
 light of what the database says by then: the blob may have been deleted, the mirror may have said that it
 lacks it.
@@ -24,7 +27,7 @@ from soup.blobs.samples import Samples
 from soup.blobs.service import Blobs
 from soup.core.blob import Blob
 from soup.core.digest import Digest
-from soup.core.errors import BlobUnknown, MirrorSilent, SoupError
+from soup.core.errors import AddressRefused, BlobUnknown, MirrorSilent, SoupError
 from soup.core.span import Span
 from soup.db.lease import Held
 from soup.mirrors.doubt import RENEWED, claims
@@ -122,7 +125,7 @@ class Audit:
     async def _one(self, held: Held, mirror: Mirror, member: Member, sample: list[Facts]) -> None:
         try:
             question = await self._question(mirror, member, sample)
-            if question is None:
+            if question is None and not mirror.unproven:
                 return
             verdict = await self._verdict(mirror, question)
             if verdict is None:
@@ -161,17 +164,21 @@ class Audit:
         first = self._dice.randrange(facts.size - PART + 1)
         return _Question(facts, Span(first, first + PART - 1))
 
-    async def _verdict(self, mirror: Mirror, question: _Question) -> Verdict | None:
+    async def _verdict(self, mirror: Mirror, question: _Question | None) -> Verdict | None:
         """What is to be held against a mirror; None where this asking says nothing of it."""
-        facts = question.facts
+        silent = False
         try:
-            fault, silent = await self._fault(mirror, question), False
+            fault = await (self._stray(mirror) if question is None else self._fault(mirror, question))
         except MirrorSilent as error:
             fault, silent = str(error), True
+        except AddressRefused as error:
+            return Verdict(mirror, str(error))
         except BlobUnknown:
-            self._blobs.suspect(facts.blob)
+            if question is not None:
+                self._blobs.suspect(question.facts.blob)
             return None
-        if fault is not None:
+        if fault is not None and question is not None:
+            facts = question.facts
             now = await self._samples.now(facts.digest)
             if now is None or now.seq != facts.seq:
                 return None
@@ -179,10 +186,18 @@ class Audit:
                 return None
         return Verdict(mirror, fault, silent)
 
+    async def _stray(self, mirror: Mirror) -> str | None:
+        """What is wrong with its answer to a question for a blob that nobody has. Raises MirrorSilent."""
+        digest = Digest.from_raw(self._dice.randbytes(32))
+        answer = await self._answer(mirror, digest, None, 1)
+        if answer.status == 404:  # noqa: PLR2004
+            return None
+        return f"it answered {answer.status} for a blob that nobody has ({digest[:8]}...)"
+
     async def _fault(self, mirror: Mirror, question: _Question) -> str | None:
         """What is wrong with its answer. Raises MirrorSilent, and BlobUnknown where we cannot know."""
         facts, span = question.facts, question.span
-        answer = await self._answer(mirror, question)
+        answer = await self._answer(mirror, facts.digest, span, PART if span else facts.size + 1)
         fault = _misfit(answer, question)
         if fault is not None:
             return fault
@@ -196,15 +211,14 @@ class Audit:
         await self._prove(facts.blob)
         return f"wrong bytes of {question.name}"
 
-    async def _answer(self, mirror: Mirror, question: _Question) -> Answer:
-        url = f"{mirror.origin}/{question.facts.digest}"
-        most = PART if question.span else question.facts.size + 1
+    async def _answer(self, mirror: Mirror, digest: Digest, span: Span | None, most: int) -> Answer:
+        url = f"{mirror.origin}/{digest}"
         try:
-            return await self._outside.ask(url, question.span, most)
+            return await self._outside.ask(url, span, most, joined=mirror.joined)
         except MirrorSilent:
             if mirror.doubt_reason is not None:
                 raise
-        return await self._outside.ask(url, question.span, most, turn=1)
+        return await self._outside.ask(url, span, most, turn=1, joined=mirror.joined)
 
     async def _prove(self, blob: Blob) -> None:
         """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""

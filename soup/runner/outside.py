@@ -10,8 +10,9 @@ from pathlib import Path
 import httpx
 
 from soup.core.errors import MirrorSilent
+from soup.core.names import Names
 from soup.core.span import Span
-from soup.runner.names import Names
+from soup.mirrors.address import judge
 from soup.stores.disk import Disk
 
 SECONDS = 3.0  # for an answer that is looked at
@@ -32,17 +33,22 @@ class Answer:
 class Outside:
     """Asks mirrors. `ca_file` has certificate authorities that are to be trusted beside the system's.
 
+    `private`: mirrors that joined by themselves may have addresses of private networks. Their names are
+    judged each time they are asked, and the address that was judged is the one that is asked: a name may
+    point elsewhere by now.
+
     Each request has a connection of its own, as each client has: one that was kept would hide that no new one
     can be made. Redirects are not followed, and no proxy of the environment is used.
     """
 
-    def __init__(self, disk: Disk, ca_file: Path | None) -> None:
-        self._disk, self._ca_file = disk, ca_file
+    def __init__(self, disk: Disk, ca_file: Path | None, *, private: bool = False) -> None:
+        self._disk, self._ca_file, self._private = disk, ca_file, private
         self._client: httpx.AsyncClient | None = None
         self._names = Names()
 
-    def become(self, ca_file: Path | None) -> None:
-        """Trust other authorities from the next request on."""
+    def become(self, ca_file: Path | None, *, private: bool = False) -> None:
+        """Trust other authorities, and ask others, from the next request on."""
+        self._private = private
         if ca_file != self._ca_file:
             self._ca_file, self._client = ca_file, None
 
@@ -51,13 +57,17 @@ class Outside:
             self._client = await self._disk.run(_client, self._ca_file)
         return self._client
 
-    async def ask(self, url: str, span: Span | None, most: int, *, turn: int = 0) -> Answer:
+    async def ask(
+        self, url: str, span: Span | None, most: int, *, turn: int = 0, joined: bool = False
+    ) -> Answer:
         """The answer to a GET, up to so many bytes of its body. Raises MirrorSilent where there is none.
 
-        A name may have several addresses: each `turn` takes another.
+        A name may have several addresses: each `turn` takes another. Raises AddressRefused where one of a
+        mirror that joined is none for it.
         """
+        asking = self.open(url, span, turn=turn, name=LOOKS, joined=joined)
         try:
-            async with asyncio.timeout(SECONDS), self.open(url, span, turn=turn, name=LOOKS) as response:
+            async with asyncio.timeout(SECONDS), asking as response:
                 body = bytearray()
                 with suppress(httpx.TransportError):  # cut off in the middle of it: that is an answer too
                     async for piece in response.aiter_raw():
@@ -72,13 +82,24 @@ class Outside:
 
     @asynccontextmanager
     async def open(
-        self, url: str, span: Span | None = None, *, turn: int = 0, name: str = "soup"
+        self,
+        url: str,
+        span: Span | None = None,
+        *,
+        turn: int = 0,
+        name: str = "soup",
+        joined: bool = False,
     ) -> AsyncIterator[httpx.Response]:
-        """An answer whose body is still to be read. Raises MirrorSilent, from where it is read too."""
+        """An answer whose body is still to be read. Raises MirrorSilent, from where it is read too.
+
+        Raises AddressRefused where one of a mirror that joined is none for it.
+        """
         client = await self._made()
         with translated():
             target = httpx.URL(url)
             addresses = await self._names.addresses(target.host)
+            if joined:
+                judge(addresses, private=self._private)
             headers = {"host": target.netloc.decode(), "user-agent": name}
             if span is not None:
                 headers["range"] = f"bytes={span.first}-{span.last}"

@@ -18,7 +18,7 @@ from soup.blobs.damage import Damage
 from soup.blobs.model import Copy, Facts
 from soup.core.blob import Blob
 from soup.core.digest import Digest
-from soup.core.errors import MirrorSilent, MirrorWrong, SoupError
+from soup.core.errors import AddressRefused, MirrorSilent, MirrorWrong, SoupError
 from soup.db.lease import Held
 from soup.mirrors.model import Mirror
 from soup.mirrors.service import Mirrors
@@ -111,11 +111,11 @@ class Repair:
         try:
             async with (
                 asyncio.timeout(LONGEST),
-                self._outside.open(f"{mirror.origin}/{blob.digest}") as answer,
+                self._outside.open(f"{mirror.origin}/{blob.digest}", joined=mirror.joined) as answer,
                 self._spool.receive(_body(answer, blob)) as spooled,
             ):
                 mended = await self._damage.mend(held, copy, _verified(spooled, blob))
-        except (MirrorSilent, MirrorWrong, TimeoutError) as error:
+        except (MirrorSilent, MirrorWrong, AddressRefused, TimeoutError) as error:
             reason = str(error) or f"it took longer than {LONGEST:g} s"
             log.warning("blob.not_repaired", digest=blob.digest, mirror=mirror.id, reason=reason)
             return False

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 
 import structlog
 
 from soup import logs
 from soup.core.errors import Refused
-from soup.settings import Section, Settings
+from soup.settings import Settings, settings
 
 TAKEN = frozenset({"auth", "cdn", "log", "serve", "upload"})  # sections that workers change in place
 SETTLED = 0.1  # seconds for which a file must not have changed: editors and copies write in steps
@@ -77,13 +78,7 @@ def differences(now: Settings, found: Settings) -> tuple[list[str], list[str]]:
     """Which settings differ: those that are taken while soup runs, and those that need another start."""
     taken: list[str] = []
     left: list[str] = []
-    for name in Settings.model_fields:
-        old, new = getattr(now, name), getattr(found, name)
-        if isinstance(old, Section):
-            keys = [
-                f"{name}.{key}" for key in type(old).model_fields if getattr(old, key) != getattr(new, key)
-            ]
-        else:
-            keys = [name] if old != new else []
-        (taken if name in TAKEN else left).extend(keys)
+    for name in settings():
+        if attrgetter(name)(now) != attrgetter(name)(found):
+            (taken if name.partition(".")[0] in TAKEN else left).append(name)
     return taken, left

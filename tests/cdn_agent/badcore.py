@@ -19,6 +19,7 @@ from soup_cdn_agent.index import Index, Wanted
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.scan import Scan
 from soup_cdn_agent.scrub import Scrub
+from soup_cdn_agent.who import Added
 
 from tests.conftest import sha256
 
@@ -112,7 +113,7 @@ class Parts:
         self.folder = Folder(blobs, 0)
         self.folder.open()
         self.index = Index(self.folder.own / "index.db")
-        self.core = Core(urls, 1, lambda: "token", ssl.create_default_context())
+        self.core = Core(urls, Added(1, lambda: "token"), ssl.create_default_context())
         parts = self.index, self.folder, self.threads, self.known
         self.feed = Feed(self.core, *parts, Holds())
         self.fetch = Fetch(

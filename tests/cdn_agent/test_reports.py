@@ -55,6 +55,18 @@ def test_three_minutes_have_six_reports(
         assert 5 <= len(core.reports) - begun <= 7
 
 
+@pytest.mark.row("S33")
+def test_a_mirror_of_a_core_without_blobs_says_at_once_that_it_has_them_all(
+    started: list[Agent], tmp_path: Path
+) -> None:
+    """
+    Its list was read: that is told with the feed's epoch, and not only when the next report is due.
+    """
+    with recording(interval=30) as core:
+        start(started, tmp_path, core.url)
+        until(lambda: core.reports and core.last["epoch"] == "e", 10)
+
+
 @pytest.mark.row("S13", "C47")
 def test_a_mirror_whose_web_server_is_not_there_says_so(
     core: Recorder, started: list[Agent], tmp_path: Path

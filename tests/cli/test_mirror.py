@@ -13,7 +13,7 @@ from tests.command import refusal, soup
 from tests.conftest import Server, Servers, bearer
 from tests.wire import until
 
-HEAD = ["id", "address", "status", "online", "chosen", "synced to", "today"]
+HEAD = ["id", "address", "status", "online", "chosen", "synced to", "today", "joined"]
 
 
 def added(server: Server, *arguments: str) -> tuple[int, str]:
@@ -58,14 +58,21 @@ def test_a_mirror_from_beginning_to_end(serve: Servers) -> None:
     there = f"http://a.example:8000/{digest}"
 
     assert re.fullmatch(r"soup_[\w-]{43}", token)
-    assert [str(id), "http://a.example:8000", "-", "no", "no: it has never reported", "-", "0 B"] == row(
-        server, id
-    )
+    assert [
+        str(id),
+        "http://a.example:8000",
+        "-",
+        "no",
+        "no: it has never reported",
+        "-",
+        "0 B",
+        "no",
+    ] == row(server, id)
     told = {"boot_id": "a", "totals": {"bytes": 3 << 20, "requests": 7}}
     assert 200 == report(server, id, token, **told, epoch="x", synced_to=0)
     assert 200 == report(server, id, token)
     until(lambda: {there} == places(server, digest))
-    assert [str(id), "http://a.example:8000", "ok", "yes", "yes", "-", "3 MiB"] == row(server, id)
+    assert [str(id), "http://a.example:8000", "ok", "yes", "yes", "-", "3 MiB", "no"] == row(server, id)
 
     assert f"mirror {id} is drained" == done(server, "drain", id)
     until(lambda: {"200"} == places(server, digest))

@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from soup.core.errors import Busy
-from soup.runner import names
-from soup.runner.names import Names
+from soup.core import names
+from soup.core.names import Names
 
 
 @pytest.fixture

@@ -1,0 +1,483 @@
+"""A mirror that fills itself: real web servers, a real agent, and a core whose bytes come as we want."""
+
+import hashlib
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.cdn_agent.spigot import PullMirror, Spigot, pull_mirror, spigot
+from tests.conftest import program, sha256
+from tests.wire import MIB, Wire, until
+
+HELD = 64 << 10
+pytestmark = [pytest.mark.sqlite, pytest.mark.row("C10")]
+
+
+@pytest.fixture
+def core() -> Iterator[Spigot]:
+    with spigot() as core:
+        yield core
+
+
+@pytest.fixture(params=["nginx", "apache"])
+def mirror(request: pytest.FixtureRequest, core: Spigot, tmp_path: Path) -> Iterator[PullMirror]:
+    with pull_mirror(tmp_path, core.url, request.param) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+def one(core: Spigot, tmp_path: Path) -> Iterator[PullMirror]:
+    """Where it is the agent's work alone, one web server is enough."""
+    with pull_mirror(tmp_path, core.url) as mirror:
+        yield mirror
+
+
+def curl(url: str, *words: str) -> tuple[int, bytes]:
+    """Exit status and bytes."""
+    command = [program("curl"), "-s", "--max-time", "30", *words, url]
+    run = subprocess.run(command, capture_output=True, check=False)
+    return run.returncode, run.stdout
+
+
+def headers(answer: httpx.Response) -> dict[str, str]:
+    """What a client is told, but for what is each web server's own, and what says nothing new in a part."""
+    own = {"server", "date", "connection", "last-modified", "keep-alive"}
+    if answer.status_code != 200:
+        own |= {"accept-ranges", "x-content-type-options"}
+    if answer.status_code == 304:
+        own |= {"content-type", "content-length"}
+    return {name: value for name, value in answer.headers.items() if name not in own}
+
+
+def test_fifty_ask_for_what_is_not_here(core: Spigot, mirror: PullMirror) -> None:
+    """
+    The core is asked once, all get the right bytes while they come, and from then on the web server is alone.
+    """
+    data = os.urandom(8 * MIB + 7)
+    digest = core.keep(data, stop=4 * MIB)
+    with ThreadPoolExecutor(50) as pool:
+        asking = [pool.submit(curl, f"{mirror.url}/{digest}") for _ in range(50)]
+        until(lambda: mirror.agent.metric("pull_clients") == 50)
+        core.taps[digest].open.set()
+        got = {(code, sha256(body)) for code, body in (one.result() for one in asking)}
+
+    assert {(0, digest)} == got
+    assert 1 == core.asked[digest]
+    until(lambda: mirror.agent.has(digest))
+    assert (0, data) == curl(f"{mirror.url}/{digest}")
+    assert 1 == mirror.agent.metric("pulls_total")
+    assert len(data) == mirror.agent.metric("pulled_bytes_total")
+    assert [] == mirror.left()
+
+
+def test_first_bytes_come_before_the_last(core: Spigot, mirror: PullMirror) -> None:
+    """
+    A client gets what is there while the rest is still on its way, but for the last 64 KiB.
+    """
+    data = os.urandom(4 * MIB)
+    digest = core.keep(data, stop=4 * MIB - 1)
+    with httpx.stream("GET", f"{mirror.url}/{digest}", timeout=10) as answer:
+        coming = answer.iter_raw()
+        got = b""
+        while len(got) < 3 * MIB:
+            got += next(coming)
+        core.taps[digest].open.set()
+        got += b"".join(coming)
+
+    assert data == got
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB])
+def test_wrong_bytes(core: Spigot, mirror: PullMirror, size: int) -> None:
+    """
+    Nobody gets a complete body, nothing is kept, and the core is left alone for some seconds.
+    """
+    data = os.urandom(size)
+    digest = core.keep(data, instead=data[:-1] + bytes([data[-1] ^ 1]))
+    with ThreadPoolExecutor(10) as pool:
+        got = [*pool.map(lambda _: curl(f"{mirror.url}/{digest}", "--fail"), range(10))]
+
+    assert all(code and len(body) <= max(0, size - HELD) for code, body in got)
+    assert 1 == core.asked[digest]
+    answer = httpx.get(f"{mirror.url}/{digest}")
+    assert 502 == answer.status_code
+    assert 1 <= int(answer.headers["retry-after"]) <= 10
+    assert "no-store" == answer.headers["cache-control"]
+    assert 1 == core.asked[digest] == mirror.agent.metric("pull_wrong_total")
+    assert set() == mirror.agent.files()
+    until(lambda: mirror.left() == [])
+    assert mirror.agent.events("pull.wrong")
+
+
+def test_broken_off(core: Spigot, mirror: PullMirror) -> None:
+    """
+    The core breaks off three times: it is asked for the rest, and the client notices nothing.
+    """
+    data = os.urandom(2 * MIB)
+    digest = core.keep(data, cut=MIB + 5, breaks=3)
+
+    assert (0, data) == curl(f"{mirror.url}/{digest}")
+    assert core.ranges[0] is None
+    assert core.ranges[1:] == [f"bytes={MIB + 5}-"] or 2 <= len(core.ranges) <= 4
+
+
+def test_ranges_while_it_comes(core: Spigot, mirror: PullMirror) -> None:
+    """
+    A part that is there is answered at once, one that is not when it comes, and the core is asked once.
+    """
+    data = os.urandom(4 * MIB)
+    digest = core.keep(data, stop=2 * MIB)
+    url, whole = f"{mirror.url}/{digest}", ThreadPoolExecutor(2)
+    first = whole.submit(curl, url)
+    until(lambda: mirror.agent.metric("pulled_bytes_total") >= 2 * MIB - (256 << 10))
+
+    assert (0, data[100:1000]) == curl(url, "-r", "100-999")
+    assert (0, data[-10:]) != curl(url, "-r", "-10", "--max-time", "0.5")
+    later = whole.submit(curl, url, "-r", f"{3 * MIB}-{3 * MIB + 99}")
+    answer = httpx.get(url, headers={"range": "bytes=99999999-"})
+    assert (416, f"bytes */{len(data)}") == (answer.status_code, answer.headers["content-range"])
+    assert 412 == httpx.get(url, headers={"if-match": '"other"'}).status_code
+    if_range = {"range": "bytes=0-9", "if-range": f'"{digest}"'}
+    assert data[:10] == httpx.get(url, headers=if_range).content
+    core.taps[digest].open.set()
+
+    assert (0, data) == first.result()
+    assert (0, data[3 * MIB : 3 * MIB + 100]) == later.result()
+    assert 1 == core.asked[digest]
+
+
+def test_a_range_far_ahead_is_not_waited_for(core: Spigot, one: PullMirror) -> None:
+    """
+    A blob comes so slowly that its middle is minutes away: that part is asked for by itself, and no more.
+    """
+    data = os.urandom(6 * MIB)
+    digest = core.keep(data, stop=MIB // 4)
+    with ThreadPoolExecutor(1) as pool:
+        whole = pool.submit(curl, f"{one.url}/{digest}")
+        until(lambda: core.asked[digest])
+        first = 4 * MIB
+
+        assert (0, data[first : first + 1000]) == curl(f"{one.url}/{digest}", "-r", f"{first}-{first + 999}")
+        assert f"bytes={first}-{first + 999}" == core.ranges[-1]
+        core.taps[digest].open.set()
+        assert (0, data) == whole.result()
+
+
+def test_a_cold_answer_says_what_a_warm_one_says(core: Spigot, mirror: PullMirror) -> None:
+    """
+    Headers of the agent are those of the web server: of the whole, a part, HEAD, and conditions.
+    """
+    cases = [
+        ("GET", {}),
+        ("HEAD", {}),
+        ("GET", {"range": "bytes=5-9"}),
+        ("GET", {"range": "bytes=0-1,5-6"}),
+        ("GET", {"if-none-match": '"%s"'}),
+        ("GET", {"if-match": '"%s"'} if mirror.web.kind == "apache" else {}),
+    ]
+    for method, conditions in cases:
+        digest = core.keep(os.urandom(3000))
+        sent = {name: value.replace("%s", digest) for name, value in conditions.items()}
+        url = f"{mirror.url}/{digest}"
+        cold = httpx.request(method, url, headers=sent)
+        assert 200 == httpx.get(url).status_code
+        until(lambda digest=digest: mirror.agent.has(digest))
+        warm = httpx.request(method, url, headers=sent)
+
+        assert cold.status_code == warm.status_code
+        assert headers(warm) == headers(cold), (method, conditions)
+        assert warm.content == cold.content
+
+    answer = httpx.options(f"{mirror.url}/{'0' * 64}")
+    assert (204, "*") == (answer.status_code, answer.headers["access-control-allow-origin"])
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "again"), [(404, 404, True), (410, 410, True), (500, 502, False), (403, 502, False)]
+)
+def test_what_the_core_says_is_passed_on(
+    core: Spigot, mirror: PullMirror, status: int, told: int, *, again: bool
+) -> None:
+    """
+    A blob that is not there or is blocked; a core in trouble, which is asked again a second later.
+    """
+    data = b"soup" * 100
+    digest = core.keep(data)
+    core.statuses[digest] = status, {}, b"<html>no</html>"
+
+    answer = httpx.get(f"{mirror.url}/{digest}")
+    assert told == answer.status_code
+    assert "no-store" == answer.headers["cache-control"]
+    assert "*" == answer.headers["access-control-allow-origin"]
+    assert "etag" not in answer.headers
+    assert ("retry-after" in answer.headers) == (told == 502)
+    assert b"html" not in answer.content
+    del core.statuses[digest]
+    if not again:
+        until(lambda: httpx.get(f"{mirror.url}/{digest}").status_code == 200)
+
+    assert data == httpx.get(f"{mirror.url}/{digest}").content
+
+
+@pytest.mark.parametrize(
+    "sent", [{}, {"etag": '"portal"'}, {"content-encoding": "gzip"}], ids=["page", "other tag", "gzip"]
+)
+def test_a_page_that_wants_a_password_is_no_blob(core: Spigot, one: PullMirror, sent: dict[str, str]) -> None:
+    """
+    200 and HTML, as from a captive portal: a 502, and nothing kept.
+    """
+    digest = sha256(b"leek")
+    core.statuses[digest] = 200, sent, b"<html>please log in</html>"
+
+    answer = httpx.get(f"{one.url}/{digest}")
+
+    assert (502, set()) == (answer.status_code, one.agent.files())
+
+
+def test_a_core_that_is_busy_is_left_alone_for_as_long_as_it_wants(core: Spigot, one: PullMirror) -> None:
+    """
+    Its 503 with Retry-After is the client's.
+    """
+    digest = core.keep(b"leek")
+    core.statuses[digest] = 503, {"retry-after": "7"}, b""
+
+    answer = httpx.get(f"{one.url}/{digest}")
+
+    assert (503, "7") == (answer.status_code, answer.headers["retry-after"])
+
+
+def test_nobody_goes_round_in_a_circle(core: Spigot, one: PullMirror, tmp_path: Path) -> None:
+    """
+    Somebody made a mirror the core of another: it is told so, and neither asks the other again.
+    """
+    digest = core.keep(b"leek")
+    for sent in ({"user-agent": "soup-cdn-agent/9"}, {"via": "1.1 soup-cdn-agent"}):
+        assert 508 == httpx.get(f"{one.url}/{digest}", headers=sent).status_code
+    with pull_mirror(tmp_path / "second", one.url) as second:
+        assert 502 == httpx.get(f"{second.url}/{digest}").status_code
+    assert 0 == core.asked[digest]
+
+
+def test_an_agent_that_is_down(core: Spigot, mirror: PullMirror) -> None:
+    """
+    What is here is served; for what is not the answer is quick, and right as soon as the agent is back.
+    """
+    digest, other = core.keep(b"leek"), core.keep(b"onion")
+    assert b"leek" == httpx.get(f"{mirror.url}/{digest}").content
+    until(lambda: mirror.agent.has(digest))
+    mirror.agent.stop()
+
+    began = time.monotonic()
+    assert httpx.get(f"{mirror.url}/{other}").status_code in {502, 503}
+    assert time.monotonic() - began < 3
+    assert b"leek" == httpx.get(f"{mirror.url}/{digest}").content
+    assert 404 == httpx.get(f"{mirror.url}/x").status_code
+    assert 200 == httpx.get(f"{mirror.url}/healthz").status_code
+
+
+def test_what_there_is_no_room_for_is_passed_through(core: Spigot, tmp_path: Path) -> None:
+    """
+    The whole, a part, and wrong bytes: all as if it were kept, but that nothing is.
+    """
+    data = os.urandom(3 * MIB)
+    digest, wrong = core.keep(data), core.keep(data[1:], instead=data[:-1])
+    with pull_mirror(tmp_path, core.url, reserve=1 << 60) as mirror:
+        assert (0, data) == curl(f"{mirror.url}/{digest}")
+        assert (0, data[7:77]) == curl(f"{mirror.url}/{digest}", "-r", "7-76")
+        code, body = curl(f"{mirror.url}/{wrong}")
+
+        assert code
+        assert len(body) <= len(data) - 1 - HELD
+        assert (set(), []) == (mirror.agent.files(), mirror.left())
+        assert 3 == mirror.agent.metric("pull_passed_total")
+        assert 1 == mirror.agent.metric("pull_wrong_total")
+        until(lambda: mirror.agent.status()["status"] == 1)
+
+
+def test_sizes_that_are_not_held_are_passed_through(core: Spigot, tmp_path: Path) -> None:
+    """
+    `smallest` and `largest` are of what is kept.
+    """
+    small, large = core.keep(b"s"), core.keep(b"l" * 5000)
+    with pull_mirror(tmp_path, core.url, smallest=100, largest=4000) as mirror:
+        assert (0, b"s") == curl(f"{mirror.url}/{small}")
+        assert (0, b"l" * 5000) == curl(f"{mirror.url}/{large}")
+        assert set() == mirror.agent.files()
+
+
+def test_more_blobs_at_once_than_are_fetched(core: Spigot, tmp_path: Path) -> None:
+    """
+    One too many gets a 503 and when to come again; of one that comes already there are never too many.
+    """
+    data = os.urandom(MIB)
+    digest, other = core.keep(data, stop=MIB // 2), core.keep(b"leek")
+    with pull_mirror(tmp_path, core.url, pulls=1) as mirror, ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(curl, f"{mirror.url}/{digest}") for _ in range(2)]
+        until(lambda: mirror.agent.metric("pull_clients") == 2)
+
+        answer = httpx.get(f"{mirror.url}/{other}")
+        assert (503, "1") == (answer.status_code, answer.headers["retry-after"])
+        core.taps[digest].open.set()
+        assert [(0, data)] * 2 == [one.result() for one in asking]
+        until(lambda: httpx.get(f"{mirror.url}/{other}").status_code == 200)
+
+
+def test_a_client_that_leaves_leaves_the_blob(core: Spigot, mirror: PullMirror) -> None:
+    """
+    What was begun comes to its end: the next who asks finds it here.
+    """
+    digest = core.keep(os.urandom(4 * MIB), stop=2 * MIB)
+    curl(f"{mirror.url}/{digest}", "--max-time", "0.5")
+    if mirror.web.kind == "nginx":  # Apache notices with the next bytes
+        until(lambda: mirror.agent.metric("pull_clients") == 0)
+    core.taps[digest].open.set()
+
+    until(lambda: mirror.agent.has(digest))
+    assert 1 == core.asked[digest]
+
+
+def test_deleted_while_it_comes(core: Spigot, mirror: PullMirror) -> None:
+    """
+    Who is about to get it does not, and it is not kept though a core that is behind still gives it.
+    """
+    data = os.urandom(4 * MIB)
+    digest = core.keep(data, stop=2 * MIB)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(curl, f"{mirror.url}/{digest}")
+        until(lambda: mirror.agent.metric("pulled_bytes_total") >= MIB)
+        core.gone.append(digest)
+        code, body = asking.result()
+
+    assert code
+    assert len(body) < len(data)
+    core.taps[digest].open.set()
+    assert (0, data) == curl(f"{mirror.url}/{digest}")
+    assert (set(), []) == (mirror.agent.files(), mirror.left())
+
+
+def test_a_client_that_takes_nothing_is_cut_off(core: Spigot, tmp_path: Path) -> None:
+    """
+    It is asked for at the agent itself, which is where a slow web server would stand.
+    """
+    digest = core.keep(os.urandom(30 * MIB))
+    with pull_mirror(tmp_path, core.url, pull_idle_seconds=0.5) as mirror:
+        with Wire(int(mirror.door.rpartition(":")[2])) as wire:
+            wire.ask(f"GET /{digest}")
+            until(lambda: mirror.agent.metric("pull_clients") == 1)
+            until(lambda: mirror.agent.metric("pull_clients") == 0)
+        until(lambda: mirror.agent.has(digest))
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x00\x01\r\n\r\n", b"GET /" + b"x" * 40_000, b"POST /x HTTP/1.1\r\nhost: x\r\n\r\n", b""]
+)
+def test_nonsense_at_the_door(core: Spigot, one: PullMirror, request_: bytes) -> None:
+    """
+    It is answered or cut off, and nobody else notices.
+    """
+    digest = core.keep(b"leek")
+    with Wire(int(one.door.rpartition(":")[2])) as wire:
+        wire.send(request_)
+        if request_:
+            assert b"HTTP/1.1 4" == wire.socket.recv(10)
+    assert b"leek" == httpx.get(f"{one.url}/{digest}").content
+    assert [] == one.agent.events("pull.failed")
+
+
+def test_slow_clients_cost_no_memory(core: Spigot, one: PullMirror) -> None:
+    """
+    Sixty that take a blob of 48 MiB drop by drop: a few hundred KiB each would be too much.
+    """
+    data = os.urandom(48 * MIB)
+    digest = core.keep(data)
+    curl(f"{one.url}/{core.keep(b'leek')}")
+    before = one.agent.anonymous()
+    over = threading.Event()
+
+    def sip() -> None:
+        with httpx.stream("GET", f"{one.url}/{digest}", timeout=30) as answer:
+            for _ in answer.iter_raw(4096):
+                if over.wait(0.02):
+                    return
+
+    clients = [threading.Thread(target=sip) for _ in range(60)]
+    for client in clients:
+        client.start()
+    until(lambda: one.agent.has(digest), 30)
+    grown = one.agent.anonymous() - before
+    asking = one.agent.metric("pull_clients")
+    over.set()
+    for client in clients:
+        client.join()
+
+    print(f"{grown / MIB:.1f} MiB for {asking:.0f} clients")  # noqa: T201
+    assert grown < 16 * MIB
+    assert digest == hashlib.sha256(one.agent.blobs.joinpath(digest[:3], digest).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("index", ["kept", "lost"])
+def test_another_agent_over_the_same_folder(core: Spigot, tmp_path: Path, index: str) -> None:
+    """
+    It goes on with what is there: right files are taken in, wrong ones set aside, halves removed.
+    """
+    kept, alien, gone = core.keep(b"leek" * 100), b"by hand", b"gone"
+    core.has = {kept, sha256(alien)}
+    core.keep(alien)
+    with pull_mirror(tmp_path, core.url) as mirror:
+        assert 200 == httpx.get(f"{mirror.url}/{kept}").status_code
+        until(lambda: mirror.agent.has(kept))
+    blobs = tmp_path / "blobs"
+    for data, name in ((alien, sha256(alien)), (gone, sha256(gone)), (b"rot", "f" * 64)):
+        (blobs / name[:3]).mkdir(exist_ok=True)
+        (blobs / name[:3] / name).write_bytes(data)
+    (blobs / ".soup-cdn/incoming" / f"{'a' * 64}.new").write_bytes(b"half")
+    if index == "lost":
+        for path in (blobs / ".soup-cdn").glob("index.db*"):
+            path.unlink()
+
+    with pull_mirror(tmp_path, core.url) as mirror:
+        until(lambda: mirror.agent.files() == {kept, sha256(alien)})
+        until(lambda: mirror.agent.status()["status"] == 1)
+        until(lambda: mirror.agent.metric("blobs") == 2)
+        assert (0, b"leek" * 100) == curl(f"{mirror.url}/{kept}")
+        assert [] == mirror.left()
+        assert (blobs / ".soup-cdn/quarantine" / ("f" * 64)).exists()
+
+
+def test_a_core_that_has_lost_its_memory_empties_no_mirror(core: Spigot, tmp_path: Path) -> None:
+    """
+    It says that it has none of many blobs that lie here: they stay, and that is said.
+    """
+    core.has = set()
+    blobs = tmp_path / "blobs"
+    for number in range(150):
+        data = b"%d" % number
+        (blobs / sha256(data)[:3]).mkdir(parents=True, exist_ok=True)
+        (blobs / sha256(data)[:3] / sha256(data)).write_bytes(data)
+
+    with pull_mirror(tmp_path, core.url) as mirror:
+        until(lambda: "150 blobs here are unknown" in str(mirror.agent.status().get("message")), 20)
+        assert 150 == len(mirror.agent.files())
+
+
+def test_a_damaged_blob_comes_again(core: Spigot, tmp_path: Path) -> None:
+    """
+    The scrub finds it and takes it away; who asks next has it fetched.
+    """
+    data = os.urandom(100_000)
+    digest = core.keep(data)
+    with pull_mirror(tmp_path, core.url, scrub="1GiB") as mirror:
+        curl(f"{mirror.url}/{digest}")
+        until(lambda: mirror.agent.has(digest))
+    (tmp_path / "blobs" / digest[:3] / digest).write_bytes(data[:-1] + b"x")
+    with pull_mirror(tmp_path, core.url, scrub="1GiB") as mirror:
+        until(lambda: not mirror.agent.files())
+        until(lambda: mirror.agent.metric("blobs") == 0)
+        assert (0, data) == curl(f"{mirror.url}/{digest}")
