@@ -55,7 +55,7 @@ WAITING = "waiting for the database to be prepared"
 SOON = 0.25  # seconds between tries to start
 LISTEN = 0.5  # seconds between looks at whether other machines have changed something
 TICK = 1.0  # between looks at who is still heard of
-RARELY = 5.0  # between readings of all tokens that nothing has asked for
+RARELY = 5.0  # between looks at the secret for joining, and at whether to read all tokens
 
 log = structlog.get_logger(__name__)
 
@@ -126,7 +126,7 @@ class Soup:
             await self._start()
         looks = [_ticking(act, LISTEN) for act in (self.blobs.refresh, self._listen)]
         looks += [_ticking(act, TICK) for act in (self.mirrors.look, self.blobs.measure)]
-        async with beating(*looks, _ticking(self.access.refresh, RARELY), self.runner.run):
+        async with beating(*looks, _ticking(self.access.look, RARELY), self.runner.run):
             await over.wait()
 
     async def _listen(self) -> None:

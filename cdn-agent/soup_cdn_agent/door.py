@@ -94,7 +94,7 @@ class Door:
                 await wire.head(reply.status, reply.headers)
                 await self._stream(pull, reply.first, reply.stop, wire)
         finally:
-            pull.leave()
+            self._pulls.leave(pull)
 
     async def _whole(self, fd: int, digest: str, asked: Asked, wire: Wire) -> None:
         """From a file that is here and right."""

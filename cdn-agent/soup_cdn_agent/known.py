@@ -27,7 +27,7 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self._files, act, *what)
 
     async def through(self, act: Callable[..., T], *what: Any) -> T:
-        """Something with an open file, to its end, for who is cancelled closes it: its number is another's."""
+        """Something with an open file, to its end: one that is closed meanwhile may be another by then."""
         acting = asyncio.ensure_future(self.run(act, *what))
         try:
             return await asyncio.shield(acting)

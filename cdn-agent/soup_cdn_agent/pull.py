@@ -135,12 +135,7 @@ class Pulls:
         self._going: dict[str, tuple[Pull, asyncio.Task[None]]] = {}
         self._resting: dict[str, tuple[No, float]] = {}
         self._unkept: dict[str, float] = {}  # until when a blob is passed through
-        self.passing = 0
-
-    @property
-    def clients(self) -> int:
-        """How many are given a blob while it comes."""
-        return sum(pull.clients for pull, _ in self._going.values()) + self.passing
+        self.clients = self.passing = 0  # those who are given a blob; of them, by themselves
 
     @property
     def busy(self) -> bool:
@@ -151,15 +146,21 @@ class Pulls:
         """The blob on its way, begun if it is not; its size is known. Raises No."""
         pull = self._begun(digest)
         pull.enter()
+        self.clients += 1
         try:
             await pull.known.wait()
         except BaseException:
-            pull.leave()
+            self.leave(pull)
             raise
         if pull.fault is not None:
-            pull.leave()
+            self.leave(pull)
             raise pull.fault
         return pull
+
+    def leave(self, pull: Pull) -> None:
+        """A client that wanted a blob is gone."""
+        self.clients -= 1
+        pull.leave()
 
     def _begun(self, digest: str) -> Pull:
         if digest in self._going:

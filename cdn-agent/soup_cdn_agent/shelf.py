@@ -74,7 +74,7 @@ class Shelf:
 
     async def _evict(self, size: int, before: float) -> bool:
         """Remove so many bytes of blobs that were not served since; none where there are fewer."""
-        with suppress(sqlite3.OperationalError):  # no room to write that down: what was known before has to do
+        with suppress(sqlite3.OperationalError):  # no room to write that down: the older order has to do
             await self._traffic.count()
         oldest = await self._threads.ledger(self._oldest, size, before)
         if not oldest:

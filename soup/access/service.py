@@ -1,5 +1,6 @@
 """What can be done with tokens."""
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from soup.db.lease import Held
 from soup.db.work import Database, Work
 
 OVERLAP = timedelta(hours=24)  # for which a rotated token lives on, unless the new one is used before
+ANEW = 60.0  # seconds after which all tokens are read, though nobody has rung
 NOTED = timedelta(minutes=1)  # how exactly `last_used_at` is kept
 PAUSE = 0.1  # seconds between two questions after tokens that are not known here
 STRANGERS = 1000  # tokens in one such question
@@ -34,13 +36,19 @@ class Access:
         self.joining = joining or Secret()
         self._known: dict[bytes, Token] = {}
         self._strangers: set[bytes] = set()  # nobody had these when they were last asked after
-        self._heard = -1
+        self._heard, self._began = -1, 0.0  # what the bell said when all were last read, and when that was
         self._news: Gather[None, None] = Gather(self._hear, pause=0, most=1 << 30, limit=database.seconds)
         self._asked: Gather[bytes, Token | None] = Gather(
             self._find, pause=PAUSE, most=STRANGERS, limit=database.seconds
         )
         self._used: set[int] = set()
         self._noted = clock()
+
+    async def look(self) -> None:
+        """Take up another secret for joining, and read all tokens now and then. Raises DatabaseDown."""
+        await self.joining.look()
+        if asyncio.get_running_loop().time() - self._began >= ANEW:
+            await self.refresh()
 
     async def refresh(self) -> None:
         """Read all tokens, and write down now and then which were used. Raises DatabaseDown."""
@@ -53,9 +61,10 @@ class Access:
                 await queries.mark(work.session, used, now)
 
     async def _read(self) -> None:
-        rung = self._bell.rung
+        rung, began = self._bell.rung, asyncio.get_running_loop().time()
         async with self._database.reading() as session:
             known = await queries.good(session, self._clock())
+        self._began = began
         self._known, self._strangers, self._heard = known, set(), rung
 
     async def _hear(self, asked: Sequence[None]) -> Sequence[None]:

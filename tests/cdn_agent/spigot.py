@@ -1,6 +1,7 @@
 """A core whose bytes come as a test wants, and mirrors in mode pull before it."""
 
 import json
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 from tests import agents
 from tests.agents import Agent
-from tests.conftest import sha256
+from tests.conftest import program, sha256
 from tests.databases import free_port
 from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
 
@@ -108,6 +109,13 @@ class Spigot:
                 tap.open.wait(60)
             asked.wfile.write(data[first:end])
             first = end
+
+
+def curl(url: str, *words: str) -> tuple[int, bytes]:
+    """Exit status and bytes."""
+    command = [program("curl"), "-s", "--max-time", "30", *words, url]
+    run = subprocess.run(command, capture_output=True, check=False)
+    return run.returncode, run.stdout
 
 
 def _head(asked: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -> None:

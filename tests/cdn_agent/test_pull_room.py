@@ -78,18 +78,18 @@ async def parts(folder: Path, keep: float = 50) -> AsyncIterator[Parts]:
 
 async def test_what_was_served_longest_ago_goes_first(tmp_path: Path) -> None:
     """
-    Of four that came one after the other the first was served just now: the second and third go, and no more.
+    Of eight that came one after the other the first was served just now: the next three go, and no more.
     """
     async with parts(tmp_path) as made:
-        first, second, _, fourth = (made.put(b"%d" % place, 200, 400 - place) for place in range(4))
-        made.serve(first)
-        made.serve(second, "soup-cdn-agent/0.1.0 probe")
+        blobs = [made.put(b"%d" % place, 100, 400 - place) for place in range(8)]
+        made.serve(blobs[0])
+        made.serve(blobs[1], "soup-cdn-agent/0.1.0 probe")
 
-        assert await made.shelf.promise("new", 450)
+        assert await made.shelf.promise("new", 350)
 
-        assert {first, fourth} == made.here
-        assert (2, 400) == (made.known.counted["evicted"], made.known.counted["evicted_bytes"])
-        assert (2, 0) == made.index.counts()
+        assert {blobs[0], *blobs[4:]} == made.here
+        assert (3, 300) == (made.known.counted["evicted"], made.known.counted["evicted_bytes"])
+        assert (5, 0) == made.index.counts()
 
 
 @pytest.mark.parametrize(("ago", "size"), [(400, 950), (10, 200)], ids=["too large", "all too new"])

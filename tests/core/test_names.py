@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from soup.core.errors import Busy
 from soup.core import names
+from soup.core.errors import Busy
 from soup.core.names import Names
 
 
