@@ -87,6 +87,7 @@ def test_the_agent_stands_alone() -> None:
     """
     allowed = {
         "soup_cdn_agent",
+        "h11",
         "httpx",
         "pydantic",
         "pydantic_settings",

@@ -144,6 +144,7 @@ def test_an_agent_that_dies(stack: Stack, service: str) -> None:
     The first process of a container, killed from outside: the restart policy brings it back.
     """
     before = stack.container(service)
+    assert before["State"]["Running"], stack.logs()  # the number of one that has ended is 0, and that is us
     began = time.monotonic()
     os.kill(before["State"]["Pid"], signal.SIGKILL)
 
