@@ -271,7 +271,7 @@ def test_the_person_at_the_machine_is_told_how_it_is(fleet: Fleet) -> None:
 
     assert 0 == code, text
     lines = {line.split(":")[0] for line in text.splitlines()}
-    assert {"mirror", "status", "last report", "feed", "answers for", "blobs", "delivered", "disk"} == lines
+    assert {"status", "last report", "feed", "answers for", "blobs", "delivered", "disk"} == lines
     mirror.stop()
     assert 3 == agents.said(mirror.agent)[0]
 

@@ -186,6 +186,8 @@ def test_a_mirror_that_pulls(stack: Stack) -> None:
         stack.chosen("pull")
         print(f"\npull chosen within {time.monotonic() - began:.0f} s")
 
+        assert "pull" == stack.listed()["pull"]["mode"]
+        assert digest[:3] not in stack.inside("pull", "ls", "/data/blobs")
         _, got = stack.curl(f"http://pull.localhost:{stack.ports['pull']}/{digest}")
         assert data == got
         within(20, lambda: digest in stack.inside("pull", "ls", f"/data/blobs/{digest[:3]}"), stack.logs)
