@@ -72,7 +72,7 @@ class Agent:
         parts = self.index, self.folder, self.threads, self.known
         holds = Holds(settings.smallest or 0, settings.largest)
         self.who = _who(settings, self.folder)
-        self.core = Core(settings.core, self.who, verify)
+        self.core = Core(settings.core, self.who, verify, settings.control)
         pull = settings.mode == "pull"
         self.traffic = Traffic(settings.access_log, self.index, self.threads, digests=pull)
         self.pulling = Pulling(settings, self.core, *parts, self.traffic, holds) if pull else None

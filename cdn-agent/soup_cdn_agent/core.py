@@ -7,13 +7,12 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, TypeVar
 
 import httpx
 
-from soup_cdn_agent import __version__
-from soup_cdn_agent.index import Wanted
+from soup_cdn_agent import __version__, answers
+from soup_cdn_agent.answers import Heard, Page, Stretch
 from soup_cdn_agent.who import Who
 
 PAGE = 1000
@@ -23,13 +22,11 @@ SECONDS = 60.0  # for an answer in JSON, all of it
 LONGEST = 16 << 20  # bytes of one
 SLOWEST = 60.0, 64 << 10  # a body that takes so many seconds of waiting for fewer bytes does not come
 LEFT_ALONE = 300.0  # seconds that a core may ask for at most
-INTERVAL = 0.5, 3600.0  # seconds between reports that a core may ask for
 CORE = "core"  # where a blob came from, if not from another mirror
 AGENT = f"soup-cdn-agent/{__version__}"
 VIA = "1.1 soup-cdn-agent"  # by which an agent knows that it was asked by one
 ASKED = 10_000  # digests that a core may be asked after at once
 T = TypeVar("T")
-_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
 class CoreDown(Exception):
@@ -61,41 +58,17 @@ class CursorTooOld(Exception):
     """The feed has forgotten what came next: the blobs are to be listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The answer to a report."""
-
-    epoch: str
-    head: int
-    interval: float
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch of the feed: what should be here, what should not, and the cursor behind it."""
-
-    epoch: str
-    head: int
-    next: int
-    present: tuple[Wanted, ...]
-    absent: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of the list of blobs, and the feed of then. `next` is None on the last."""
-
-    epoch: str
-    head: int
-    present: tuple[Wanted, ...]
-    next: str | None
-
-
 class Core:
-    """soup, behind one URL or several; the one that answered last is asked first."""
+    """soup, behind one URL or several; the one that answered last is asked first.
 
-    def __init__(self, urls: Sequence[str], who: Who, verify: ssl.SSLContext) -> None:
+    `control` are those of its listeners for reports, where there are such.
+    """
+
+    def __init__(
+        self, urls: Sequence[str], who: Who, verify: ssl.SSLContext, control: Sequence[str] = ()
+    ) -> None:
         self._urls, self._who = list(urls), who
+        self._control = list(control) or self._urls
         self._http = httpx.AsyncClient(
             timeout=TIMEOUT,
             verify=verify,
@@ -111,7 +84,8 @@ class Core:
     async def report(self, said: dict[str, Any], seconds: float) -> Heard:
         """Say how the mirror is, and wait so long for an answer. Raises CoreDown, Refused."""
         try:
-            heard = await self._ask("PATCH", f"/api/cdn/{self._who.id}", _heard, seconds, json=said)
+            path = f"/api/cdn/{self._who.id}"
+            heard = await self._ask("PATCH", path, answers.heard, seconds, urls=self._control, json=said)
         except Refused as error:
             if error.status == httpx.codes.NOT_FOUND:
                 self._doubt(error)
@@ -121,13 +95,15 @@ class Core:
 
     async def join(self, asked: dict[str, Any], secret: str, seconds: float) -> tuple[int, str]:
         """Ask to be a mirror, by a join token; its id and token. Raises CoreDown, Refused."""
-        return await self._ask("POST", "/api/cdn:join", _joined, seconds, secret=secret, json=asked)
+        return await self._ask(
+            "POST", "/api/cdn:join", answers.joined, seconds, self._control, secret=secret, json=asked
+        )
 
     async def changes(self, after: int, epoch: str) -> Stretch:
         """What has changed behind a cursor. Raises CoreDown, Refused, CursorTooOld."""
         asked = {"after": after, "epoch": epoch, "limit": PAGE}
         try:
-            return await self._ask("GET", "/api/blob:changes", _stretch, params=asked)
+            return await self._ask("GET", "/api/blob:changes", answers.stretch, params=asked)
         except Refused as error:
             if error.status == httpx.codes.GONE:
                 raise CursorTooOld from error
@@ -136,14 +112,14 @@ class Core:
     async def page(self, after: str | None) -> Page:
         """Blobs in the order of digests, from behind one. Raises CoreDown, Refused."""
         asked = {"limit": PAGE} | ({} if after is None else {"after": after})
-        page: Page = await self._ask("GET", "/api/blob:list", _page, params=asked)
+        page: Page = await self._ask("GET", "/api/blob:list", answers.page, params=asked)
         if page.next is not None and page.next <= (after or ""):
             raise CoreDown("its list of blobs goes round in a circle")
         return page
 
     async def head(self) -> tuple[str, int]:
         """Which history of the feed there is, and how far it goes. Raises CoreDown, Refused."""
-        page: Page = await self._ask("GET", "/api/blob:list", _page, params={"limit": 1})
+        page: Page = await self._ask("GET", "/api/blob:list", answers.page, params={"limit": 1})
         return page.epoch, page.head
 
     async def missing(self, digests: Sequence[str]) -> set[str]:
@@ -207,12 +183,19 @@ class Core:
             raise MirrorDown(str(error)) from error
 
     async def _ask(
-        self, method: str, path: str, read: Callable[[Any], T], seconds: float = SECONDS, **how: Any
+        self,
+        method: str,
+        path: str,
+        read: Callable[[Any], T],
+        seconds: float = SECONDS,
+        urls: list[str] | None = None,
+        **how: Any,
     ) -> T:
         """What a core answers in JSON, all of it within so many seconds."""
-        url = self._urls[0]
+        urls = urls or self._urls
+        url = urls[0]
         try:
-            async with asyncio.timeout(seconds), self._stream(method, path, **how) as answer:
+            async with asyncio.timeout(seconds), self._stream(method, path, urls=urls, **how) as answer:
                 text = await _start(answer, LONGEST)
                 try:
                     return read(json.loads(text))
@@ -220,7 +203,7 @@ class Core:
                     told = f"{error or type(error).__name__}"[:200]
                     raise CoreDown(f"{url}{path}: not an answer of soup's: {told}") from error
         except TimeoutError as error:
-            self._next(url)
+            _next(urls, url)
             raise CoreDown(f"{url} did not answer within {seconds:g} s") from error
 
     @asynccontextmanager
@@ -230,10 +213,12 @@ class Core:
         path: str,
         headers: dict[str, str] | None = None,
         secret: str | None = None,
+        urls: list[str] | None = None,
         **how: Any,
     ) -> AsyncIterator[httpx.Response]:
         """What a core answers, to the mirror's token if no other secret is given."""
-        url = self._urls[0]
+        urls = urls or self._urls
+        url = urls[0]
         sent = self._headers(secret) | (headers or {})
         try:
             with _told(url):
@@ -244,7 +229,7 @@ class Core:
                             _judge(answer, body)
                     yield answer
         except CoreDown:
-            self._next(url)
+            _next(urls, url)
             raise
         except Refused as error:
             if error.status == httpx.codes.UNAUTHORIZED and secret is None:
@@ -265,10 +250,11 @@ class Core:
             raise Refused("the token is empty or none", 0)
         return {"authorization": f"Bearer {secret}"}
 
-    def _next(self, url: str) -> None:
-        """Ask another core the next time."""
-        if self._urls[0] == url:
-            self._urls.append(self._urls.pop(0))
+
+def _next(urls: list[str], url: str) -> None:
+    """Ask another core the next time."""
+    if urls[0] == url:
+        urls.append(urls.pop(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,47 +330,3 @@ def _judge(answer: httpx.Response, body: bytes) -> None:
         after = answer.headers.get("retry-after", "")
         raise CoreDown(reason, min(float(after), LEFT_ALONE) if after.isdecimal() else 0.0)
     raise Refused(reason, answer.status_code)
-
-
-def _heard(answer: Any) -> Heard:
-    least, most = INTERVAL
-    interval = min(most, max(least, float(answer.get("interval", 30))))
-    return Heard(str(answer["epoch"]), int(answer["head"]), interval)
-
-
-def _joined(answer: Any) -> tuple[int, str]:
-    id, token = int(answer["id"]), str(answer["token"])
-    if not (id > 0 and re.fullmatch("[!-~]+", token)):
-        raise ValueError("no id and token")
-    return id, token
-
-
-def _stretch(answer: Any) -> Stretch:
-    last = {_digest(one): one for one in answer["changes"]}  # a blob's last word counts
-    return Stretch(
-        str(answer["epoch"]),
-        int(answer["head"]),
-        int(answer["next"]),
-        tuple(_wanted(one) for one in last.values() if one["state"] == "present"),
-        tuple(digest for digest, one in last.items() if one["state"] != "present"),
-    )
-
-
-def _page(answer: Any) -> Page:
-    blobs, after = tuple(_wanted(one) for one in answer["blobs"]), answer["next"]
-    return Page(str(answer["epoch"]), int(answer["head"]), blobs, None if after is None else str(after))
-
-
-def _digest(one: Any) -> str:
-    digest = one["digest"]
-    if not _DIGEST(digest):
-        raise ValueError(f"no digest: {digest!r}")
-    return str(digest)
-
-
-def _wanted(one: Any) -> Wanted:
-    created_at = int(datetime.fromisoformat(one["created_at"]).timestamp())
-    size, number = int(one["size"]), int(one["seq"])
-    if not (0 <= size < 1 << 63 and 0 <= number < 1 << 63):
-        raise ValueError(f"no size and number: {size}, {number}")
-    return Wanted(_digest(one), size, created_at, number)

@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Refused, Stretch
+from soup_cdn_agent.answers import Stretch
+from soup_cdn_agent.core import Core, CoreDown, CursorTooOld, Refused
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index, Wanted
 from soup_cdn_agent.known import Known, Threads

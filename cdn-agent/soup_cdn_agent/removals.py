@@ -5,7 +5,8 @@ from typing import Any
 
 import structlog
 
-from soup_cdn_agent.core import ASKED, Core, Stretch
+from soup_cdn_agent.answers import Stretch
+from soup_cdn_agent.core import ASKED, Core
 from soup_cdn_agent.feed import Feed, Holds
 from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -46,6 +47,9 @@ class Settings(BaseSettings):
 
     core: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = Field(
         description="URL of soup; several for several cores"
+    )
+    control: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)] = Field(
+        (), description="URL of its listener for reports (`server.control`), or several; empty: as `core`"
     )
     id: Annotated[int | None, Nothing] = Field(None, gt=0, description="The mirror's id, as soup gave it")
     token: SecretStr = Field(SecretStr(""), description="The mirror's token")
@@ -143,13 +147,13 @@ class Settings(BaseSettings):
         "info", description="The least that is logged"
     )
 
-    @field_validator("core", "web")
+    @field_validator("core", "control", "web")
     @classmethod
-    def _urls(cls, value: Any) -> Any:
+    def _urls(cls, value: Any, told: ValidationInfo) -> Any:
         for url in (value,) if isinstance(value, str) else value:
             if not url.startswith(("http://", "https://")):
                 raise ValueError(f"a URL begins with http:// or https://, not {url!r}")
-        if not value:
+        if not value and told.field_name != "control":
             raise ValueError("at least one URL is wanted")
         if isinstance(value, str):
             return value.rstrip("/")

@@ -335,3 +335,15 @@ def test_without_a_name_it_joins_as_its_address(core: Club, started: list[Agent]
     until(lambda: core.asked)
 
     assert {"fqdn": "127.0.0.1", "scheme": "https", "mode": "full"} == core.asked[0][1]
+
+
+def test_a_listener_for_reports(core: Club, started: list[Agent], tmp_path: Path) -> None:
+    """
+    With `control` the agent joins and reports there, and goes to `core` for blobs alone.
+    """
+    with club() as control:
+        start(started, tmp_path, core.url, control=control.url)
+
+        until(lambda: len(control.heard()) > 1)
+        assert 1 == len(control.asked)
+        assert (0, 0) == (len(core.asked), len(core.reports))

@@ -71,6 +71,7 @@ class Stack:
     environment: dict[str, str]
     project: str = field(default_factory=lambda: f"soup-test-{os.getpid()}")
     ports: dict[str, int] = field(default_factory=lambda: {kind: free_port() for kind in (*KINDS, "pull")})
+    more: tuple[Path, ...] = ()  # files beside compose.yaml
 
     @property
     def url(self) -> str:
@@ -80,10 +81,8 @@ class Stack:
         """Compose, of whichever version is here."""
         command = [
             *composer(),
-            "--project-name",
-            self.project,
-            "--file",
-            str(ROOT / "compose.yaml"),
+            f"--project-name={self.project}",
+            *(f"--file={file}" for file in (ROOT / "compose.yaml", *self.more)),
             *map(str, words),
         ]
         ports = {
@@ -137,6 +136,12 @@ class Stack:
         asked = urllib.request.Request(f"{self.url}{path}", data=data, headers=bearer)
         with urllib.request.urlopen(asked, timeout=10) as answer:
             return json.load(answer)
+
+    def forget(self, digest: str) -> None:
+        """Delete a blob."""
+        bearer = {"Authorization": f"Bearer {self.token}"}
+        asked = urllib.request.Request(f"{self.url}/api/blob/{digest}", method="DELETE", headers=bearer)
+        urllib.request.urlopen(asked, timeout=10).close()
 
     def listed(self) -> dict[str, dict[str, Any]]:
         """The mirrors in the core's list, by kind; {} while it does not answer."""
