@@ -116,7 +116,7 @@ def test_a_core_that_sends_rubbish(tmp_path: Path, kind: str) -> None:
         aria2c = [program("aria2c"), "-q", "--no-conf", "--max-tries=2", "--retry-wait=1", "-s4", "-k1M"]
         commands = [
             ["curl", "-sf", "-o", "curl"],
-            ["curl", "-sf", "--retry", "2", "-o", "again"],
+            ["curl", "-sf", "--retry", "1", "-o", "again"],
             [*aria2c, "-o", "aria2c"],
         ]
         for command in commands:
