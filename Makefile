@@ -17,11 +17,11 @@ define INSTALL
 @$(PIP) install --no-deps --no-build-isolation -e .
 endef
 
-# Tests mostly wait for servers: one process more than there are cores. Files stay together, for what they share.
+# Tests mostly wait for servers: two processes more than there are cores. Files stay together, for what they share.
 # What fails beside others is asked once more alone, and said twice: some bounds are tight for a machine that does
 # three things at once.
 define PYTEST
-.venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 1) --dist loadfile || \
+.venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 2) --dist loadfile || \
 	.venv/bin/pytest $(1) --last-failed --last-failed-no-failures none
 endef
 
