@@ -19,7 +19,7 @@ endef
 
 # Tests mostly wait for servers: two processes more than there are cores. Files stay together, for what they share.
 # What fails beside others is asked once more alone, and said twice: some bounds are tight for a machine that does
-# three things at once.
+# four things at once.
 define PYTEST
 .venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 2) --dist loadfile || \
 	.venv/bin/pytest $(1) --last-failed --last-failed-no-failures none

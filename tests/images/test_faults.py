@@ -270,8 +270,8 @@ def test_a_volume_is_full(whole: Whole, downloads: Downloads) -> None:
 
 def test_the_core_is_killed(whole: Whole, downloads: Downloads) -> None:
     """
-    With all its workers, under load: its restart policy has it back in seconds, and it knows all mirrors. Until
-    then there is nobody to ask, and aria2c does not ask again whoever refuses it.
+    With all its workers, under load: its restart policy has it back in seconds, and it knows all mirrors.
+    Until then there is nobody to ask, and aria2c does not ask again whoever refuses it.
     """
     before, began = whole.container("core"), time.monotonic()
     os.kill(before["State"]["Pid"], signal.SIGKILL)
