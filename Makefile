@@ -21,7 +21,7 @@ endef
 # What fails beside others is asked once more alone, and said twice: some bounds are tight for a machine that does
 # four things at once.
 define PYTEST
-.venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 2) --dist loadfile || \
+.venv/bin/pytest $(1) -n $(shell expr $$(nproc) + 2) --dist loadfile --no-loadscope-reorder || \
 	.venv/bin/pytest $(1) --last-failed --last-failed-no-failures none
 endef
 

@@ -113,7 +113,11 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL only what starts a soup is run again, and not what is about SQLite's file."""
+    """Whole systems come first: they take longest, and what begins last is what all wait for in the end.
+
+    On PostgreSQL only what starts a soup is run again, and not what is about SQLite's file.
+    """
+    items.sort(key=lambda item: "whole" not in item.path.parts)
     if KIND.name == "sqlite":
         return
     again = [
