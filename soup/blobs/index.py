@@ -61,8 +61,7 @@ class SqliteIndex:
     _FEED = "select epoch, head from feed where id = 1"
     _CHANGED = "select digest from blob where seq > ?"
     _MANY = 10_000  # changes, above which everything is forgotten: to read them would hold up the loop
-    _MAPPED = 1 << 31  # bytes of the file; SQLite maps no more
-    _CACHED = 8000  # KiB of pages beyond that: all of the index of 20,000,000 blobs but for its leaves
+    _MAPPED = 1 << 31  # bytes of the file; SQLite maps no more, and reads what lies behind
 
     def __init__(self, file: Path, bell: Bell, *, remembered: int) -> None:
         self._file, self._bell, self._rung = file, bell, -1
@@ -155,7 +154,6 @@ class SqliteIndex:
                 check_same_thread=False,
             )
             handle.execute(f"pragma mmap_size = {self._MAPPED}")
-            handle.execute(f"pragma cache_size = -{self._CACHED}")
             handle.execute("pragma query_only = on")
         except sqlite3.Error as error:
             raise DatabaseDown(f"the database cannot be opened: {error}") from error
