@@ -227,7 +227,7 @@ def build(
     picture = Live(Reports(database), near, rules(settings), history, monotonic=monotonic)
     dice = dice or Random()  # noqa: S311 - a draw among mirrors
     mirrors = Mirrors(database, picture, near, access.for_mirror, dice=dice)
-    joins = Joins(database, mirrors, near, access.for_mirror, conditions(settings))
+    joins = Joins(database, mirrors, access.for_mirror, conditions(settings))
     outside = Outside(disk, settings.cdn.ca_file, private=settings.cdn.join.allow_private)
     audit = Audit(
         mirrors,

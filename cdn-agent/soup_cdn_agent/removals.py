@@ -12,7 +12,7 @@ from soup_cdn_agent.folder import Folder
 from soup_cdn_agent.index import Index
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.pull import Pulls
-from soup_cdn_agent.scan import FEW
+from soup_cdn_agent.scan import FEW, leave
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +75,7 @@ class Removals(Feed):
             after = digests[-1]
         known.strays = None
         if self._strays == "remove" and unknown > most:
-            known.strays = (
-                f"{unknown} blobs here are unknown to soup, too many to remove unasked:"
-                " set strays to remove_all or keep"
-            )
-            log.error("strays.kept", blobs=unknown)
+            leave(known, unknown)
         elif self._strays == "remove" and strays:
             known.counted["removed"] += await ledger(self._drop, strays, True)  # noqa: FBT003
             log.info("strays.removed", blobs=len(strays))

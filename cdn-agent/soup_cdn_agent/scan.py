@@ -73,11 +73,7 @@ class Scan:
         known = self._known
         known.strays = None
         if unknown > len(strays):
-            known.strays = (
-                f"{unknown} blobs here are unknown to soup, too many to remove unasked:"
-                " set strays to remove_all or keep"
-            )
-            log.error("strays.kept", blobs=unknown)
+            leave(known, unknown)
             return
         removed = 0
         for start in range(0, len(strays), SOME):
@@ -94,3 +90,12 @@ class Scan:
         self._folder.remove_parts(
             part for part in self._folder.parts() if self._index.here(part) is not False
         )
+
+
+def leave(known: Known, unknown: int) -> None:
+    """Say that so many blobs stay though the core does not have them: it may be the core that errs."""
+    known.strays = (
+        f"{unknown} blobs here are unknown to soup, too many to remove unasked:"
+        " set strays to remove_all or keep"
+    )
+    log.error("strays.kept", blobs=unknown)

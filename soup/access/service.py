@@ -46,9 +46,10 @@ class Access:
 
     async def look(self) -> None:
         """Take up another secret for joining, and read all tokens now and then. Raises DatabaseDown."""
-        await self.joining.look()
         if asyncio.get_running_loop().time() - self._began >= ANEW:
             await self.refresh()
+        else:
+            await self.joining.look()
 
     async def refresh(self) -> None:
         """Read all tokens, and write down now and then which were used. Raises DatabaseDown."""

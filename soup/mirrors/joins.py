@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import structlog
 
 from soup import metrics
-from soup.core.bell import Bell
 from soup.core.errors import (
     Busy,
     JoiningFull,
@@ -51,10 +50,8 @@ class Joins:
     Names are looked up apart from those of the audit: whoever joins must not be in its way.
     """
 
-    def __init__(
-        self, database: Database, mirrors: Mirrors, near: Bell, issue: Issue, conditions: Conditions
-    ) -> None:
-        self._database, self._mirrors, self._bell, self._issue = database, mirrors, near, issue
+    def __init__(self, database: Database, mirrors: Mirrors, issue: Issue, conditions: Conditions) -> None:
+        self._database, self._mirrors, self._issue = database, mirrors, issue
         self._conditions = conditions
         self._names = Names()
         self._turn = asyncio.Lock()
@@ -116,7 +113,7 @@ class Joins:
             else:
                 id = await self._again(work, there, terms)
             token = await self._issue(work, id)
-            await bell.ring(work, self._rung)
+            await bell.ring(work, self._mirrors.changed)
         return _Joined(id, token, there is None)
 
     async def _add(self, work: Work, terms: Terms) -> int:
@@ -140,7 +137,3 @@ class Joins:
         if changed.address != known.address:
             await queries.unaudit(work.session, there.id)
         return there.id
-
-    async def _rung(self) -> None:
-        self._bell.ring()
-        await self._mirrors.catch_up()

@@ -138,7 +138,7 @@ class Mirrors:
             id = await queries.add(work.session, terms, await self._database.now(work.session))
             await queries.lift_bar(work.session, terms)
             token = await self._issue(work, id)
-            await bell.ring(work, self._changed)
+            await bell.ring(work, self.changed)
         return await self.one(id), token
 
     async def every(self) -> list[View]:
@@ -177,7 +177,7 @@ class Mirrors:
             if changed.address != mirror.terms.address:
                 await queries.unaudit(work.session, id)
                 await queries.lift_bar(work.session, changed)
-            await bell.ring(work, self._changed)
+            await bell.ring(work, self.changed)
         return await self.one(id)
 
     async def remove(self, id: int, *, bar: bool = False) -> None:
@@ -187,7 +187,7 @@ class Mirrors:
             await queries.remove(work.session, id)
             if bar:
                 await queries.set_bar(work.session, mirror.terms, await self._database.now(work.session))
-            await bell.ring(work, self._changed)
+            await bell.ring(work, self.changed)
         if bar:
             log.info("mirror.barred", id=id, fqdn=mirror.terms.fqdn, port=mirror.terms.port)
 
@@ -204,10 +204,11 @@ class Mirrors:
         async with self._database.begin() as work:
             await queries.one(work.session, id)
             token = await self._issue(work, id)
-            await bell.ring(work, self._changed)
+            await bell.ring(work, self.changed)
         return token
 
-    async def _changed(self) -> None:
+    async def changed(self) -> None:
+        """Tell this machine that who is a mirror has changed, and hear of it here."""
         self._bell.ring()
         await self._live.catch_up()
 
@@ -264,7 +265,7 @@ class Mirrors:
         if await self._live.hear(news, moment, last):
             # The others of this machine and of all others hear of it now; of anything else in a second.
             async with self._database.begin() as work:
-                await bell.ring(work, self._changed)
+                await bell.ring(work, self.changed)
         return [one.id in latest for one in heard]
 
     def standing(self) -> list[tuple[Mirror, Member]]:
@@ -304,7 +305,7 @@ class Mirrors:
             )
             first = [one for one in ruled[Ruling.PASSED] if one.unproven]
             if ruled[Ruling.DOUBTED] or ruled[Ruling.CLEARED] or first:
-                await bell.ring(work, self._changed)
+                await bell.ring(work, self.changed)
         for mirror in ruled[Ruling.DOUBTED]:
             fault = by_id[mirror.id].fault
             log.warning("mirror.doubted", id=mirror.id, fqdn=mirror.terms.fqdn, reason=fault)
