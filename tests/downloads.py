@@ -4,9 +4,10 @@ import threading
 import time
 from dataclasses import dataclass, field
 from random import Random
-from typing import Self
+from typing import Protocol, Self
 
-from tests.fleet import Fleet, Mirror
+from tests.fleet import Mirror
+from tests.got import Got
 from tests.wire import until
 
 PAUSE = 0.2  # seconds between two downloads of a client: other tests want the cores too
@@ -29,11 +30,19 @@ class Download:
         return self.code == 0 and not self.right
 
 
+class Clients(Protocol):
+    """Two clients that ask a core for a blob."""
+
+    def curl(self, digest: str, *words: str) -> Got: ...
+
+    def aria2c(self, digest: str, *words: str) -> Got: ...
+
+
 @dataclass
 class Downloads:
     """So many curl and aria2c at once, each with blobs drawn from `digests`, until the block ends."""
 
-    fleet: Fleet
+    clients: Clients
     digests: list[str]
     curls: int = 2
     aria2cs: int = 2
@@ -59,9 +68,9 @@ class Downloads:
         while not self.over.is_set():
             digest, began = dice.choice(self.digests), time.monotonic()
             if client == "curl":
-                got = self.fleet.curl(digest, "--fail", "-w", "%{stderr}%{url_effective}")
+                got = self.clients.curl(digest, "--fail", "-w", "%{stderr}%{url_effective}")
             else:
-                got = self.fleet.aria2c(digest)
+                got = self.clients.aria2c(digest)
             right, source = got.digest == digest, got.said.removesuffix(f"/{digest}")
             self.done.append(Download(client, began, time.monotonic(), got.code, right, source))
             self.over.wait(PAUSE)

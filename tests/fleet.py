@@ -1,10 +1,6 @@
 """A core, and mirrors with real web servers and real agents, each on an address of its own."""
 
-import hashlib
 import ssl
-import subprocess
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -15,9 +11,10 @@ from typing import Any, Self
 
 import httpx
 
-from tests import agents
+from tests import agents, got
 from tests.agents import Agent
-from tests.conftest import Server, Servers, program
+from tests.conftest import Server, Servers
+from tests.got import Got
 from tests.mirror_servers import Certificate, WebServer, apache_mirror, certificate, nginx_mirror
 from tests.wire import until
 
@@ -171,24 +168,15 @@ class Fleet:
             found[location.removesuffix(f"/{digest}") or str(answer.status_code)] += 1
         return found
 
-    def curl(self, digest: str, *words: str) -> "Got":
+    def curl(self, digest: str, *words: str) -> Got:
         """What curl gets, following the redirect."""
-        command = ["curl", "-sL", "--max-time", "30", "--cacert", self.authority, *words]
-        began = time.monotonic()
-        run = subprocess.run([*command, f"{self.core.url}/{digest}"], capture_output=True, check=False)
-        return Got(run.returncode, run.stdout, time.monotonic() - began, run.stderr.decode())
+        return got.curl(f"{self.core.url}/{digest}", "--cacert", self.authority, *words)
 
-    def aria2c(self, digest: str, *words: str) -> "Got":
+    def aria2c(self, digest: str, *words: str) -> Got:
         """What aria2c gets, which knows the other mirrors."""
-        words = ("-q", "--no-conf", "--max-tries=5", "--retry-wait=1", "--timeout=10", "-s4", "-k1M", *words)
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            command = [program("aria2c"), *words, f"--ca-certificate={self.authority}", "-d", folder]
-            url = f"{self.core.url}/{digest}"
-            run = subprocess.run([*command, "-o", "got", url], capture_output=True, check=False)
-            file = Path(folder) / "got"
-            data = file.read_bytes() if file.exists() else b""
-        return Got(run.returncode, data, time.monotonic() - began, run.stdout.decode())
+        words = ("--max-tries=5", "--retry-wait=1", "--timeout=10", *words)
+        url = f"{self.core.url}/{digest}"
+        return got.aria2c(url, self.folder, *words, f"--ca-certificate={self.authority}")
 
 
 @contextmanager
@@ -199,17 +187,3 @@ def fleet_of(folder: Path, data: Path | None = None, **settings: Any) -> Iterato
     with servers.stack, Fleet(servers(data, **given), folder) as fleet:
         fleet.servers, fleet.settings = servers, given
         yield fleet
-
-
-@dataclass(frozen=True)
-class Got:
-    """What a client got: its exit status, and the bytes; and what it said about that."""
-
-    code: int
-    data: bytes
-    seconds: float
-    said: str = ""
-
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()

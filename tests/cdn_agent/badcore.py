@@ -3,11 +3,9 @@
 import asyncio
 import json
 import ssl
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from soup_cdn_agent.scan import Scan
 from soup_cdn_agent.scrub import Scrub
 from soup_cdn_agent.who import Added
 
+from tests.cdn_agent.listening import Quiet, listening
 from tests.conftest import sha256
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -73,9 +72,7 @@ def row(data: bytes, number: int) -> dict[str, Any]:
 def bad_core() -> Iterator[BadCore]:
     core = BadCore()
 
-    class Asked(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Quiet):
         def _any(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             status, headers, body = core.answer(self.path)
@@ -88,21 +85,8 @@ def bad_core() -> Iterator[BadCore]:
 
         do_GET = do_PATCH = do_POST = _any  # noqa: N815 - so http.server wants them
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None: ...
-
-    server = Server(("127.0.0.1", 0), Asked)
-    core.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(Asked) as core.port:
         yield core
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 class Parts:

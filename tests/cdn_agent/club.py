@@ -1,13 +1,13 @@
 """A core that mirrors join."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.cdn_agent.listening import Quiet, listening
 
 SECRET = "join-by-this"  # noqa: S105 - of a test
 
@@ -61,9 +61,7 @@ class Club:
 def club(port: int = 0, **given: Any) -> Iterator[Club]:
     core = Club(**given)
 
-    class Asked(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Quiet):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             secret = self.headers.get("authorization", "").removeprefix("Bearer ")
@@ -79,19 +77,5 @@ def club(port: int = 0, **given: Any) -> Iterator[Club]:
 
         do_GET = do_PATCH = do_POST = _any  # noqa: N815 - so http.server wants them
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        allow_reuse_address = True
-
-        def handle_error(self, *_: object) -> None: ...
-
-    server = Server(("127.0.0.1", port), Asked)
-    core.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with listening(Asked, port) as core.port:
         yield core
-    finally:
-        server.shutdown()
-        server.server_close()

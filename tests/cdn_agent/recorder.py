@@ -1,14 +1,14 @@
 """A core that writes down what agents say to it, and answers what a test wants."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
+
+from tests.cdn_agent.listening import Quiet, listening
 
 
 @dataclass
@@ -57,9 +57,7 @@ class Recorder:
 def recording(port: int = 0, **given: Any) -> Iterator[Recorder]:
     recorder = Recorder(**given)
 
-    class Asked(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Quiet):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             status, answer = recorder.answer(self.command, self.path, body)
@@ -73,21 +71,5 @@ def recording(port: int = 0, **given: Any) -> Iterator[Recorder]:
 
         do_GET = do_PATCH = do_POST = _any  # noqa: N815 - so http.server wants them
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        allow_reuse_address = True
-
-        def handle_error(self, *_: object) -> None:
-            """An agent that is killed leaves in the middle."""
-
-    server = Server(("127.0.0.1", port), Asked)
-    recorder.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with listening(Asked, port) as recorder.port:
         yield recorder
-    finally:
-        server.shutdown()
-        server.server_close()

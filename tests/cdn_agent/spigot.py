@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from tests import agents
 from tests.agents import Agent
+from tests.cdn_agent.listening import Quiet, listening
 from tests.conftest import program, sha256
 from tests.databases import free_port
 from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
@@ -20,6 +21,7 @@ from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
 Way = Callable[[BaseHTTPRequestHandler], None]
 WEB = {"nginx": nginx_mirror, "apache": apache_mirror}
 MIRROR = {"id": 1, "token": "token"}
+HELD = 64 << 10  # last bytes of a blob that nobody gets before all of it is right
 PIECE = 64 << 10
 
 
@@ -129,9 +131,7 @@ def _head(asked: BaseHTTPRequestHandler, status: int, headers: dict[str, str]) -
 def spigot() -> Iterator[Spigot]:
     core = Spigot()
 
-    class Asked(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Asked(Quiet):
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             path = self.path.partition("?")[0]
@@ -148,23 +148,12 @@ def spigot() -> Iterator[Spigot]:
 
         do_GET = do_HEAD = do_PATCH = do_POST = _any  # noqa: N815 - so http.server wants them
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None: ...
-
-    server = Server(("127.0.0.1", 0), Asked)
-    core.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield core
-    finally:
-        for tap in core.taps.values():
-            tap.open.set()
-        server.shutdown()
-        server.server_close()
+    with listening(Asked) as core.port:
+        try:
+            yield core
+        finally:
+            for tap in core.taps.values():
+                tap.open.set()
 
 
 @dataclass

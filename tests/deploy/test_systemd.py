@@ -1,4 +1,4 @@
-"""The core's systemd unit, of which nothing is started."""
+"""The systemd units of the core and of the agent, of which nothing is started."""
 
 import subprocess
 import sys
@@ -8,18 +8,22 @@ import pytest
 
 from soup.settings import Settings
 from tests.conftest import program
+from tests.mirror_servers import ROOT
 
-UNIT = Path(__file__).parent.parent.parent / "deploy" / "systemd" / "soup.service"
-COMMAND = "/opt/soup/bin/soup serve"
+UNIT = ROOT / "deploy" / "systemd" / "soup.service"
+COMMANDS = {
+    UNIT: "/opt/soup/bin/soup serve",
+    ROOT / "cdn-agent" / "soup-cdn-agent.service": "/opt/soup-cdn-agent/bin/soup-cdn-agent run",
+}
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is here: systemd asks whether it is."""
-    text = UNIT.read_text()
-    assert 1 == text.count(f"ExecStart={COMMAND}\n")
-    unit = tmp_path / UNIT.name
-    unit.write_text(text.replace(COMMAND, sys.executable))
+@pytest.fixture(params=COMMANDS, ids=lambda unit: unit.stem)
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with a program that is here: systemd asks whether it is."""
+    text, command = request.param.read_text(), COMMANDS[request.param]
+    assert 1 == text.count(f"ExecStart={command}\n")
+    unit = tmp_path / request.param.name
+    unit.write_text(text.replace(command, sys.executable))
     return unit
 
 
@@ -34,18 +38,18 @@ def said(key: str) -> list[str]:
     return [value for name, _, value in lines if name == key]
 
 
-def test_systemd_takes_the_unit(unit: Path) -> None:
+def test_systemd_takes_the_units(unit: Path) -> None:
     """
-    Every line of it is known and in its place.
+    Every line of them is known and in its place.
     """
     answer = analyze("verify", "--man=no", "--recursive-errors=no", unit)
 
     assert (0, "") == (answer.returncode, answer.stderr)
 
 
-def test_the_unit_is_closed(unit: Path) -> None:
+def test_the_units_are_closed(unit: Path) -> None:
     """
-    By systemd's own measure, where 10 is open to everything, it is at 2.0 or below.
+    By systemd's own measure, where 10 is open to everything, each is at 2.0 or below.
     """
     answer = analyze("security", "--offline=true", "--no-pager", "--threshold=20", unit)
 

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +19,10 @@ from typing import Any
 
 import pytest
 
+from tests import got
 from tests.conftest import program
 from tests.downloads import Downloads
-from tests.fleet import Got
+from tests.got import Got
 from tests.images.stack import MIRRORS, Stack, docker, image, within
 
 pytestmark = pytest.mark.timeout(900)
@@ -41,22 +41,11 @@ class Clients:
         self._stack, self._folder = stack, folder
 
     def curl(self, digest: str, *words: str) -> Got:
-        began = time.monotonic()
-        command = ["curl", "-sL", "--noproxy", "*", "--connect-timeout", "5", "--max-time", "30", *words]
-        run = subprocess.run([*command, f"{self._stack.url}/{digest}"], capture_output=True, check=False)
-        return Got(run.returncode, run.stdout, time.monotonic() - began, run.stderr.decode())
+        return got.curl(f"{self._stack.url}/{digest}", "--noproxy", "*", "--connect-timeout", "5", *words)
 
     def aria2c(self, digest: str, *words: str) -> Got:
-        words = ("-q", "--no-conf", "--no-proxy=*", "--max-tries=12", "--retry-wait=2", "--connect-timeout=4",
-                 "--timeout=8", "-s4", "-k1M", *words)  # fmt: skip
-        began = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
-            url = f"{self._stack.url}/{digest}"
-            command = [program("aria2c"), *words, "-d", folder, "-o", "got", url]
-            run = subprocess.run(command, capture_output=True, check=False)
-            file = Path(folder) / "got"
-            data = file.read_bytes() if file.exists() else b""
-        return Got(run.returncode, data, time.monotonic() - began, run.stdout.decode())
+        patience = ("--max-tries=12", "--retry-wait=2", "--connect-timeout=4", "--timeout=8")
+        return got.aria2c(f"{self._stack.url}/{digest}", self._folder, "--no-proxy=*", *patience, *words)
 
 
 @dataclass
@@ -97,7 +86,7 @@ def keep(whole: Whole, data: bytes) -> str:
 @pytest.fixture
 def downloads(whole: Whole, tmp_path: Path) -> Iterator[Downloads]:
     """Clients that download all the while; nothing that they take for right is wrong."""
-    with Downloads(Clients(whole, tmp_path), whole.digests) as found:  # type: ignore[arg-type]
+    with Downloads(Clients(whole, tmp_path), whole.digests) as found:
         found.wait(3)
         yield found
     print(f"\n{len(found.of('curl'))} by curl, {len(found.failed('curl'))} of them failed;", end=" ")

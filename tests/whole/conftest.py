@@ -1,8 +1,10 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Server, Servers, sha256
+from tests.faces.joining import SECRET
 from tests.wire import kept, standing
 
 LEEK = b"leek"
@@ -26,3 +28,17 @@ def unchanged(soup: Server) -> Iterator[None]:
     before = (kept(soup), standing(soup, D))
     yield
     assert before == (kept(soup), standing(soup, D))
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """A file with the secret by which mirrors join."""
+    file = tmp_path / "secret"
+    file.write_text(f"{SECRET}\n")
+    return file
+
+
+@pytest.fixture
+def core(serve: Servers, secret: Path) -> Server:
+    """A core that mirrors of this machine may join."""
+    return serve(cdn__join__token_file=secret, cdn__join__allow_private="true")

@@ -13,24 +13,11 @@ import pytest
 
 from tests.beside import beside, rows
 from tests.conftest import Server, Servers, bearer, program, sha256
+from tests.faces.joining import SECRET
 from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
 from tests.wire import until
 
-SECRET = "leek-and-potato-and-onion"  # noqa: S105 - of a test
 LIMIT = 30.0  # seconds from the first join to the pool (S33)
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text(f"{SECRET}\n")
-    return file
-
-
-@pytest.fixture
-def core(serve: Servers, secret: Path) -> Server:
-    """A core that mirrors of this machine may join."""
-    return serve(cdn__join__token_file=secret, cdn__join__allow_private="true")
 
 
 @pytest.fixture(params=["nginx", "apache"])

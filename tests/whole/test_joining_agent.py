@@ -13,7 +13,7 @@ import pytest
 
 from tests import agents
 from tests.agents import Agent
-from tests.conftest import Server, Servers, program, sha256
+from tests.conftest import Server, program, sha256
 from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
 from tests.wire import until
 
@@ -21,18 +21,6 @@ NOBODY = {"id": "", "token": ""}
 LIMIT = 30.0  # seconds from the start to the pool (S33)
 LEEK = b"leek" * 1000
 SIGNALS = {"nginx": {}, "apache": {"beside_stop": "WINCH", "beside_reload": "USR1"}}
-
-
-@pytest.fixture
-def secret(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text("leek-and-potato-and-onion\n")
-    return file
-
-
-@pytest.fixture
-def core(serve: Servers, secret: Path) -> Server:
-    return serve(cdn__join__token_file=secret, cdn__join__allow_private="true")
 
 
 @pytest.fixture(params=["nginx", "apache"])

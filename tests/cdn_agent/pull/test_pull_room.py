@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.shelf import Shelf
 from soup_cdn_agent.traffic import Traffic
 
-from tests.cdn_agent.spigot import Spigot, pull_mirror, spigot
+from tests.cdn_agent.spigot import Spigot, pull_mirror
 from tests.conftest import sha256
 from tests.wire import until
 
@@ -56,12 +56,6 @@ class Parts:
     @property
     def here(self) -> set[str]:
         return {path.name for path in self.folder.root.glob("???/*")}
-
-
-@pytest.fixture
-def core() -> Iterator[Spigot]:
-    with spigot() as core:
-        yield core
 
 
 @asynccontextmanager

@@ -1,38 +1,17 @@
 """A mirror that fills itself and its core: what that says, takes back, or gives where there is no room."""
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.cdn_agent.spigot import PullMirror, Spigot, curl, pull_mirror, spigot
+from tests.cdn_agent.spigot import HELD, PullMirror, Spigot, curl, pull_mirror
 from tests.conftest import sha256
 from tests.wire import MIB, until
 
-HELD = 64 << 10
 pytestmark = [pytest.mark.sqlite, pytest.mark.row("C10")]
-
-
-@pytest.fixture
-def core() -> Iterator[Spigot]:
-    with spigot() as core:
-        yield core
-
-
-@pytest.fixture(params=["nginx", "apache"])
-def mirror(request: pytest.FixtureRequest, core: Spigot, tmp_path: Path) -> Iterator[PullMirror]:
-    with pull_mirror(tmp_path, core.url, request.param) as mirror:
-        yield mirror
-
-
-@pytest.fixture
-def one(core: Spigot, tmp_path: Path) -> Iterator[PullMirror]:
-    """Where it is the agent's work alone, one web server is enough."""
-    with pull_mirror(tmp_path, core.url) as mirror:
-        yield mirror
 
 
 @pytest.mark.parametrize(
