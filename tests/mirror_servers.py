@@ -21,6 +21,8 @@ MODULES = Path("/usr/lib/apache2/modules")
 # What Debian's Apache has loaded before anybody asks for more, then what README tells to enable.
 STOCK = "mpm_event authz_core authz_host alias autoindex deflate dir env filter mime negotiation setenvif"
 ENABLED = "headers rewrite"
+# How an agent that runs one tells it to end, and to read its files anew.
+SIGNALS = {"nginx": {}, "apache": {"beside_stop": "WINCH", "beside_reload": "USR1"}}
 
 
 @dataclass(frozen=True)

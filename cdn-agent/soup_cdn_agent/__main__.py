@@ -41,8 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = Settings.load(given.config, getattr(given, "beside", None))
-        if given.verb != "status":
-            _ = settings.secret  # one that cannot be read is a fault of the settings
+        # One that cannot be read is a fault of the settings; but a mirror that has joined wants no file any more.
+        if given.verb == "check" or (given.verb != "status" and settings.join_token_file is None):
+            _ = settings.secret
     except (Refused, OSError) as error:
         print(error, file=sys.stderr)
         return 2

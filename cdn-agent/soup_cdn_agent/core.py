@@ -326,7 +326,9 @@ def _judge(answer: httpx.Response, body: bytes) -> None:
     reason = f"{answer.url.host} answered {answer.status_code}: {said}"
     if problem.get("type") == "urn:soup:error:blob-missing":
         raise Refused(reason, answer.status_code)  # it cannot give this one; all else is well
-    if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS or answer.is_redirect:
+    full = answer.status_code == httpx.codes.INSUFFICIENT_STORAGE  # as many mirrors have joined as may
+    busy = answer.status_code == httpx.codes.TOO_MANY_REQUESTS or (answer.is_server_error and not full)
+    if busy or answer.is_redirect:
         after = answer.headers.get("retry-after", "")
         raise CoreDown(reason, min(float(after), LEFT_ALONE) if after.isdecimal() else 0.0)
     raise Refused(reason, answer.status_code)

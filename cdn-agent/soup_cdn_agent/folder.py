@@ -34,9 +34,12 @@ class Room:
 
 
 class Folder:
-    """The blobs of a mirror on its disk. `reserve` is the room to leave free, in bytes; None: a default."""
+    """The blobs of a mirror on its disk.
 
-    def __init__(self, root: Path, reserve: int | None) -> None:
+    `reserve` is the room to leave free: in bytes, or as a float the share of the disk; None: a default.
+    """
+
+    def __init__(self, root: Path, reserve: int | float | None) -> None:  # noqa: PYI041 - they differ here
         self.root = root.absolute()
         self.own = self.root / OWN
         self.incoming, self.quarantine = self.own / "incoming", self.own / "quarantine"
@@ -210,7 +213,9 @@ class Folder:
 
     def reserve(self, room: Room) -> int:
         """How much of it is to stay free."""
-        return self._reserve if self._reserve is not None else min(1 << 30, room.total // 20)
+        if self._reserve is None:
+            return min(1 << 30, room.total // 20)
+        return int(room.total * self._reserve) if isinstance(self._reserve, float) else self._reserve
 
     def unwritable(self) -> str | None:
         """Why nothing can be kept here; None where it can. A full disk is another matter."""

@@ -1,8 +1,11 @@
 """Settings: a TOML file, and `SOUP_AGENT_NAME` over it."""
 
 import os
+import re
 import shlex
 import tomllib
+from contextlib import suppress
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +13,9 @@ from pydantic import (
     BeforeValidator,
     ByteSize,
     Field,
+    PlainValidator,
     SecretStr,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,11 +29,34 @@ PREFIX = "SOUP_AGENT_"
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Size = Annotated[ByteSize, Field(ge=0)]
 Nothing = BeforeValidator(lambda value: None if value == "" else value)
+_SIZE = TypeAdapter(Size)
+_PERCENT = re.compile(r"([0-9]{1,2}(?:\.[0-9]+)?) ?%").fullmatch
 
 
 def _list(value: Any) -> Any:
     """The environment has no lists: words with spaces or commas between them."""
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _reserve(value: Any) -> Any:
+    """Bytes, or the share of the disk that `15%` is, as a float."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and "%" in value:
+        if share := _PERCENT(value):
+            return float(share[1]) / 100
+    else:
+        with suppress(ValidationError):
+            return int(_SIZE.validate_python(value))
+    raise ValueError(f"neither a size such as 10GiB nor a share such as 15%: {value!r}")
+
+
+def _is_v6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _words(value: Any) -> Any:
@@ -86,7 +114,8 @@ class Settings(BaseSettings):
         "HUP", description="What it is sent when the agent is sent a HUP: `HUP` for nginx, `USR1` for Apache"
     )
     stop_seconds: Seconds = Field(
-        8, description="After so long a web server that does not end gracefully is ended"
+        8,
+        description="How long answers may go on when agent and web server are told to end",
     )
     ca_file: Annotated[Path | None, Nothing] = Field(
         None, description="Certificate authorities to trust beside the system's"
@@ -100,8 +129,9 @@ class Settings(BaseSettings):
     )
     smallest: Annotated[Size | None, Nothing] = Field(None, description="Smaller blobs are not kept here")
     largest: Annotated[Size | None, Nothing] = Field(None, description="Larger blobs are not kept here")
-    reserve: Annotated[Size | None, Nothing] = Field(
-        None, description="Room to keep free on the disk; empty: 1 GiB, or 5 % where that is less"
+    reserve: Annotated[int | float | None, PlainValidator(_reserve)] = Field(
+        None,
+        description="Room to keep free on the disk, a size or `15%`; empty: 1 GiB, or 5 % if that is less",
     )
     bandwidth: Size = Field(ByteSize(0), description="Bytes a second to fetch at most; 0: no limit")
     parallel: int = Field(4, ge=1, le=64, description="Large blobs fetched at once")
@@ -146,6 +176,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least that is logged"
     )
+
+    @field_validator("fqdn", mode="before")
+    @classmethod
+    def _in_brackets(cls, value: Any) -> Any:
+        """An address of IPv6 as it stands in a URL: Kubernetes tells a pod its node's without brackets."""
+        return f"[{value}]" if isinstance(value, str) and _is_v6(value) else value
 
     @field_validator("core", "control", "web")
     @classmethod

@@ -30,7 +30,7 @@ _PRIVATE6 = [IPv6Network(net) for net in ("fc00::/7", "::1/128")]
 _NEVER4 = [
     IPv4Network(net) for net in ("100.100.100.200/32", "168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24")
 ]
-_NEVER6 = [IPv6Network(net) for net in ("fd00:ec2::/32", "fd20:ce::/32", "3fff::/20")]
+_NEVER6 = [IPv6Network(net) for net in ("fd00:ec2::/32", "fd20:ce::/32", "fd00:42::42/128", "3fff::/20")]
 _GLOBAL6 = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 _OLD4 = IPv6Network("::/96")  # IPv4 inside of IPv6 as it was once meant

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 import structlog
 
@@ -25,6 +26,7 @@ from soup.mirrors.service import Issue, Mirrors, View
 
 log = structlog.get_logger(__name__)
 
+FORGOTTEN = timedelta(days=7)  # of silence, after which a mirror makes room for one that joins
 SECONDS = 5.0  # for the addresses of a name, and for those that have come before
 
 
@@ -63,9 +65,10 @@ class Joins:
     async def join(self, terms: Terms) -> tuple[View, str, bool]:
         """The mirror at this address, its new token, and whether it is new.
 
-        One that has joined before keeps what an administrator has decided about it, and begins with a clean
-        sheet where it is to be asked in another way. Raises JoiningOff, AddressRefused, NameUnresolved,
-        MirrorBarred, MirrorExists for an address that an administrator has added, JoiningFull, Busy.
+        One that has joined before keeps what an administrator has decided about it, and any doubt; where it
+        is to be asked in another way it has to pass an audit again. Raises JoiningOff, AddressRefused,
+        NameUnresolved, MirrorBarred, MirrorExists for an address that an administrator has added,
+        JoiningFull, Busy.
         """
         try:
             joined = await self._join(terms)
@@ -122,10 +125,14 @@ class Joins:
             raise MirrorBarred(
                 f"an administrator has barred {terms.fqdn} port {terms.port}, and may add it again"
             )
-        most = self._conditions.most
+        most, now = self._conditions.most, await self._database.now(work.session)
         if await queries.joined(work.session) >= most:
-            raise JoiningFull(f"{most} mirrors have joined, and no more may (cdn.join.most)")
-        return await queries.add(work.session, terms, await self._database.now(work.session), joined=True)
+            silent = await queries.longest_silent(work.session, now - FORGOTTEN)
+            if silent is None:
+                raise JoiningFull(f"{most} mirrors have joined, and no more may (cdn.join.most)")
+            await queries.remove(work.session, silent.id)
+            log.info("mirror.forgotten", id=silent.id, fqdn=silent.terms.fqdn, port=silent.terms.port)
+        return await queries.add(work.session, terms, now, joined=True)
 
     async def _again(self, work: Work, there: Mirror, terms: Terms) -> int:
         known = there.terms
@@ -135,5 +142,5 @@ class Joins:
         if changed != known:
             await queries.change(work.session, there.id, changed)
         if changed.address != known.address:
-            await queries.unaudit(work.session, there.id)
+            await queries.unaudit(work.session, there.id, doubted=True)
         return there.id

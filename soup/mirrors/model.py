@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from math import inf
+from socket import AF_INET6, inet_ntop, inet_pton
 from typing import Any, Literal, Self
 
 from soup.core.digest import Digest
@@ -15,6 +16,7 @@ Scheme = Literal["https", "http"]
 Mode = Literal["full", "pull"]
 
 PORTS: dict[Scheme, int] = {"https": 443, "http": 80}
+_NUMBER = re.compile("[0-9]+|0x[0-9a-f]*")
 _LABEL = re.compile("[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -28,20 +30,23 @@ class Status(IntEnum):
 
 
 class Fqdn(str):
-    """A host name or address as it stands in a URL, in lower case. If it exists, it is valid."""
+    """A host name or address as it stands in a URL, in lower case. If it exists, it is valid.
+
+    One address has one spelling: by it mirrors are told apart, and barred.
+    """
 
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
         name = text.lower()
-        if not text.isascii() or not (_is_name(name) or _is_v6(name)):
-            raise BadMirror(f"not a host name: {text[:80]!r}. Only the name: no scheme, port, path or space")
-        return super().__new__(cls, name)
+        if text.isascii() and (_is_name(name) or _is_v6(name)):
+            return super().__new__(cls, _spelled(name))
+        raise BadMirror(f"not a host name: {text[:80]!r}. Only the name: no scheme, port, path or space")
 
 
 def _is_name(name: str) -> bool:
     labels = name.split(".")
-    if labels[-1].isdigit():
+    if _NUMBER.fullmatch(labels[-1]):
         return _is_v4(name)  # as clients read it (URL standard, "ends in a number")
     return len(name) <= 253 and all(_LABEL.fullmatch(label) for label in labels)  # noqa: PLR2004 - RFC 1035
 
@@ -62,6 +67,13 @@ def _is_v6(name: str) -> bool:
     except AddressValueError:
         return False
     return "%" not in name
+
+
+def _spelled(name: str) -> str:
+    """An address of IPv6 in its shortest form (RFC 5952), anything else as it is."""
+    if not name.startswith("["):
+        return name
+    return f"[{inet_ntop(AF_INET6, inet_pton(AF_INET6, name[1:-1]))}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,6 +161,20 @@ async def joined(session: AsyncSession) -> int:
     return int((await session.execute(select(func.count()).where(mirror.c.joined))).scalar_one())
 
 
+async def longest_silent(session: AsyncSession, since: datetime) -> Mirror | None:
+    """Of those that have joined, and of which nobody has decided anything, the one silent for longest."""
+    heard = func.coalesce(report.c.last_seen, mirror.c.created_at)
+    wanted = (
+        select(mirror.c.id)
+        .outerjoin(report, report.c.mirror_id == mirror.c.id)
+        .where(mirror.c.joined, ~mirror.c.trusted, ~mirror.c.drained, heard < since)
+        .order_by(heard)
+        .limit(1)
+    )
+    found = (await session.execute(wanted)).scalar()
+    return None if found is None else await one(session, found)
+
+
 async def barred(session: AsyncSession) -> list[Bar]:
     """Where no mirror may join, in order."""
     rows = await session.execute(select(bar).order_by(bar.c.fqdn, bar.c.port))
@@ -211,9 +225,9 @@ async def doubt(session: AsyncSession, id: int, reason: str, since: datetime) ->
     await session.execute(update(mirror).where(mirror.c.id == id).values(values))
 
 
-async def unaudit(session: AsyncSession, id: int) -> None:
-    """Nothing that was found out about a mirror holds any more."""
-    values = {"audited_at": None, "doubt_since": None, "doubt_reason": None}
+async def unaudit(session: AsyncSession, id: int, *, doubted: bool = False) -> None:
+    """Nothing that was found out about a mirror holds any more, unless it may be `doubted` still."""
+    values = {"audited_at": None} | ({} if doubted else {"doubt_since": None, "doubt_reason": None})
     await session.execute(update(mirror).where(mirror.c.id == id).values(values))
 
 

@@ -6,8 +6,9 @@ by chance. Small ones are read whole and hashed. Of a large one a part is read a
 where they differ our own is read again before anything is held against the mirror. A mirror in mode pull is
 asked for small blobs only: it would fetch a large one whole, for nobody.
 
-A mirror that joined by itself is sent nobody before it has passed. Where there is no blob to ask it for, it
-is asked for one that nobody has: 404 is the right answer. Wherever its name points to is judged each time.
+A mirror that joined by itself is sent nobody before it has passed. While there is no blob that one like it
+could be asked for, it is asked for one that nobody has: 404 is the right answer. Wherever its name points to
+is judged each time, and where a core answers there is no mirror: clients would go in a circle.
 
 A mirror that gives no answer is asked once more at once. What is wrong in the end is looked at again in the
 light of what the database says by then: the blob may have been deleted, the mirror may have said that it
@@ -125,7 +126,7 @@ class Audit:
     async def _one(self, held: Held, mirror: Mirror, member: Member, sample: list[Facts]) -> None:
         try:
             question = await self._question(mirror, member, sample)
-            if question is None and not mirror.unproven:
+            if question is None and not (mirror.unproven and self._has_nothing(mirror, sample)):
                 return
             verdict = await self._verdict(mirror, question)
             if verdict is None:
@@ -146,6 +147,10 @@ class Audit:
             return False
         self._told[mirror.id] = now
         return True
+
+    def _has_nothing(self, mirror: Mirror, sample: list[Facts]) -> bool:
+        """Whether there is nothing to ask a mirror for, whatever it says that it has."""
+        return not any(facts.size <= WHOLE or mirror.terms.mode == "full" for facts in sample)
 
     async def _question(self, mirror: Mirror, member: Member, sample: list[Facts]) -> _Question | None:
         largest = WHOLE if mirror.terms.mode == "pull" else member.largest
@@ -214,11 +219,14 @@ class Audit:
     async def _answer(self, mirror: Mirror, digest: Digest, span: Span | None, most: int) -> Answer:
         url = f"{mirror.origin}/{digest}"
         try:
-            return await self._outside.ask(url, span, most, joined=mirror.joined)
+            answer = await self._outside.ask(url, span, most, joined=mirror.joined)
         except MirrorSilent:
             if mirror.doubt_reason is not None:
                 raise
-        return await self._outside.ask(url, span, most, turn=1, joined=mirror.joined)
+            answer = await self._outside.ask(url, span, most, turn=1, joined=mirror.joined)
+        if answer.soup and mirror.joined:
+            raise AddressRefused("a core of soup answers there, and no mirror")
+        return answer
 
     async def _prove(self, blob: Blob) -> None:
         """Raise BlobUnknown where our own copy is not what it should be: then nobody can be blamed by it."""

@@ -19,12 +19,11 @@ from tests import agents
 from tests.agents import Agent
 from tests.cdn_agent.recorder import Recorder
 from tests.conftest import program, sha256
-from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
+from tests.mirror_servers import SIGNALS, WebServer, apache_mirror, nginx_mirror
 from tests.wire import MIB, until
 
 MIRROR = {"id": 7, "token": "secret"}
 NOWHERE = "http://127.0.0.1:9"
-SIGNALS = {"nginx": {}, "apache": {"beside_stop": "WINCH", "beside_reload": "USR1"}}
 LARGE = os.urandom(MIB) * 32
 
 

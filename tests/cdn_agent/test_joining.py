@@ -165,7 +165,7 @@ async def test_a_core_that_wants_to_be_left_alone_is(core: Club, tmp_path: Path)
     assert 0.2 < third - second < 1.5
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 409, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 409, 422, 507])
 async def test_who_is_refused_says_why_and_asks_seldom(
     core: Club, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:

@@ -49,6 +49,18 @@ def test_what_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
 
 
+def test_an_address_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    It may come as a cluster tells it; in a URL one of IPv6 has brackets.
+    """
+    found = []
+    for fqdn in ("2001:db8::5", "[2001:db8::5]", "192.0.2.5"):
+        given(monkeypatch, {"join_token": "j", "fqdn": fqdn})
+        found.append(Settings.load().fqdn)
+
+    assert ["[2001:db8::5]", "[2001:db8::5]", "192.0.2.5"] == found
+
+
 def given(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
     for name in [name for name in os.environ if name.startswith("SOUP_")]:
         monkeypatch.delenv(name)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from soup_cdn_agent.folder import Folder, Room
 from soup_cdn_agent.page import METRICS
 from soup_cdn_agent.settings import Refused, Settings
 
@@ -78,6 +79,23 @@ def test_the_environment_is_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert (Path("/var/log/a.log"), Path("/var/log/b.log")) == settings.access_log
 
 
+@pytest.mark.parametrize(
+    ("text", "free"),
+    [("", 1 << 30), ("0", 0), ("1500", 1500), ("2 GiB", 2 << 30), ("15%", 15 << 30), ("0.5 %", 512 << 20)],
+)
+def test_the_reserve_is_a_size_or_a_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, free: int
+) -> None:
+    """
+    A share is one of the disk that the blobs are on, which nobody has to know when he writes it.
+    """
+    given(monkeypatch, reserve=text)
+
+    folder = Folder(tmp_path, Settings.load().reserve)
+
+    assert free == folder.reserve(Room(free=0, total=100 << 30))
+
+
 def test_a_token_in_a_file_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """
     Who rotates a token writes the file, and restarts nothing.
@@ -114,7 +132,9 @@ def test_a_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"core": "soup.example"}, "core: a URL begins with http:// or https://"),
         ({"core": ""}, "core: at least one URL"),
         ({"web": "127.0.0.1"}, "web: a URL begins"),
-        ({"reserve": "much"}, "reserve: "),
+        ({"reserve": "much"}, "reserve: neither a size such as 10GiB nor a share such as 15%: 'much'"),
+        ({"reserve": "100%"}, "reserve: neither"),
+        ({"reserve": "-1"}, "reserve: neither"),
         ({"interval": "0"}, "interval: "),
         ({"token": ""}, "one of token and token_file"),
         ({"token_file": "/x"}, "one of token and token_file"),

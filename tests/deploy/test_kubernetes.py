@@ -104,6 +104,18 @@ def test_what_is_named_is_there() -> None:
             assert ports >= {port["port"] for port in rule["ports"]}
 
 
+def test_budgets_are_of_what_has_a_number() -> None:
+    """
+    One over pods of a DaemonSet would forbid every eviction: Kubernetes cannot tell how many there should be.
+    """
+    budgets = [each["spec"]["selector"]["matchLabels"] for each in manifests() if "Budget" in each["kind"]]
+    assert budgets
+    for manifest in manifests():
+        if manifest["kind"] == "DaemonSet":
+            labels = manifest["spec"]["template"]["metadata"]["labels"]
+            assert not [budget for budget in budgets if budget.items() <= labels.items()]
+
+
 def test_everything_is_in_one_namespace() -> None:
     """
     In that of the first file.

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from soup.access.service import UNUSED
-from tests.conftest import Cook, Kitchen
+from tests.conftest import Cook, Kitchen, Time
 from tests.databases import KIND
 from tests.faces.joining import adopt, join, joined, reports
 
@@ -95,6 +95,27 @@ async def test_no_more_than_may(kitchen: Kitchen) -> None:
     assert 200 == (await join(kitchen, "many0.example")).status_code
     await kitchen.admin.delete("/api/cdn/2")
     assert 201 == (await join(kitchen)).status_code
+
+
+async def test_who_is_silent_for_a_week_makes_room(kitchen: Kitchen, clocks: Time) -> None:
+    """
+    The one that is silent for longest goes, and none of which an administrator has decided anything.
+    """
+    adopt(kitchen, most=4)
+    tokens = [(await joined(kitchen, f"many{number}.example"))["token"] for number in range(4)]
+    await kitchen.admin.patch("/api/cdn/1", json={"trusted": True})
+    await kitchen.admin.patch("/api/cdn/2", json={"drained": True})
+    clocks.forward(86_400)
+    for id, token in enumerate(tokens, 1):
+        if id != 3:
+            assert 200 == await reports(kitchen, id, token)
+    clocks.forward(6 * 86_400 - 1)
+    assert 507 == (await join(kitchen)).status_code
+    clocks.forward(2)
+
+    assert [201, 507] == [(await join(kitchen, name)).status_code for name in ("a.example", "b.example")]
+    assert {"many0.example", "many1.example", "many3.example", "a.example"} == set(await kitchen.listed())
+    assert 404 == await reports(kitchen, 3, tokens[2])
 
 
 async def test_tokens_that_are_never_used(kitchen: Kitchen) -> None:

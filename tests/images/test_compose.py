@@ -192,7 +192,7 @@ def test_a_mirror_that_pulls(stack: Stack) -> None:
         assert data == got
         within(20, lambda: digest in stack.inside("pull", "ls", f"/data/blobs/{digest[:3]}"), stack.logs)
     finally:
-        stack.compose("--profile", "pull", "rm", "-f", "-s", "pull")
+        stack.compose("--profile", "pull", "stop", "pull")
 
 
 def test_down_and_up(stack: Stack) -> None:
@@ -218,8 +218,9 @@ def test_down_for_good(stack: Stack) -> None:
     """
     `down -v` leaves no container, no volume and no network. The last test: the stack is gone.
     """
+    stack.compose("--profile", "pull", "up", "-d")
     assert stack.leftovers()
 
-    stack.compose("down", "-v", "-t", "30")
+    stack.compose("--profile", "pull", "down", "-v", "-t", "30")
 
     assert [] == stack.leftovers()

@@ -99,7 +99,8 @@ async def test_a_core_without_any_blob(soup: Joined, mode: str) -> None:
 
 async def test_what_it_has_not_got_yet(soup: Joined) -> None:
     """
-    One that has synced nothing claims no blob, and one in mode pull is not asked for large ones.
+    One that has synced nothing has not passed, whatever it answers; and one in mode pull is not asked for
+    large blobs.
     """
     await soup.kitchen.keep(LARGE)
     feed = (await soup.kitchen.admin.get("/api/blob:changes")).json()
@@ -107,8 +108,8 @@ async def test_what_it_has_not_got_yet(soup: Joined) -> None:
     await soup.kitchen.report(soup.mirror, status=1, epoch=feed["epoch"], synced_to=0)
     await soup.run()
 
-    assert (await soup.seen())["audited_at"]
-    assert "it has nothing of this history of the feed yet" == await soup.why()
+    assert (None, []) == ((await soup.seen())["audited_at"], soup.web.asked)
+    assert UNPROVEN == await soup.why()
     await soup.join(mode="pull")
     assert UNPROVEN == await soup.why()
     await soup.run()
@@ -156,6 +157,26 @@ async def test_no_answer_at_all(soup: Joined, monkeypatch: pytest.MonkeyPatch) -
     await soup.web.start()
     await soup.run()
 
+    assert None is await soup.why()
+
+
+@pytest.mark.row("S33")
+async def test_a_doubt_outlives_joining(soup: Joined) -> None:
+    """
+    To join again in another way is no way out of a doubt: to pass is.
+    """
+    await soup.join()
+    await soup.keep(LEEK)
+    soup.web.way = "500"
+    await soup.run()
+    doubted = str(await soup.why())
+    assert doubted.startswith("it is doubted: it answered 500")
+
+    await soup.join(mode="pull")
+
+    assert doubted == await soup.why()
+    soup.web.way = "well"
+    await soup.run()
     assert None is await soup.why()
 
 

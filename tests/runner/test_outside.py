@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from soup.core import names
 from soup.core.errors import MirrorSilent, Refused
 from soup.runner.outside import Outside
 from soup.settings import Settings
@@ -100,6 +101,29 @@ async def test_the_name_it_asks_for() -> None:
             await outside.ask(f"http://localhost:{server.port}/{digest}", None, 100)
 
     assert f"host: localhost:{server.port}".encode() in server.asked[0].lower().split(b"\r\n")
+
+
+@pytest.mark.parametrize("name", ["xn--strae-oqa.example", "xn--ls8h.example", "xn--0.example"])
+async def test_names_of_other_scripts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """
+    It looks up what clients are sent to, letter by letter, even where that stands for no text at all.
+    """
+    asked: list[str] = []
+
+    def look(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        return [(0, 0, 0, "", ("127.0.0.1", 0))]
+
+    monkeypatch.setattr(names.socket, "getaddrinfo", look)
+    async with odd() as server:
+        digest = server.add(LEEK)
+        with asking(None) as outside:
+            try:
+                answer = await outside.ask(f"http://{name}:{server.port}/{digest}", None, 100)
+            except MirrorSilent:
+                assert name == "xn--0.example"
+            else:
+                assert (LEEK, [name]) == (answer.body, asked)
 
 
 async def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,22 @@ def test_a_web_server_that_is_late(core: Server, web: WebServer) -> None:
     assert time.monotonic() - began < LIMIT
 
 
+@pytest.mark.row("S33")
+@pytest.mark.parametrize("kept", [[], [b"leek"]], ids=["no blob", "a blob"])
+def test_a_core_that_joins_as_a_mirror(core: Server, kept: list[bytes]) -> None:
+    """
+    It would send clients to itself, and round in a circle: it never passes, and says why.
+    """
+    digests = [core.keep(data) for data in kept]
+    _, mirror = join(core, fqdn="127.0.0.1", port=core.port)
+    report(core, mirror)
+
+    until(lambda: "a core of soup answers there" in listed(core, mirror["id"])["why"], LIMIT)
+    time.sleep(1)
+    assert None is listed(core, mirror["id"])["audited_at"]
+    assert [200] * len(kept) == [core.client.get(f"/{digest}").status_code for digest in digests]
+
+
 def test_many_at_once(core: Server) -> None:
     """
     Whichever worker is asked, one address is one mirror.

@@ -14,13 +14,12 @@ import pytest
 from tests import agents
 from tests.agents import Agent
 from tests.conftest import Server, program, sha256
-from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
+from tests.mirror_servers import SIGNALS, WebServer, apache_mirror, nginx_mirror
 from tests.wire import until
 
 NOBODY = {"id": "", "token": ""}
 LIMIT = 30.0  # seconds from the start to the pool (S33)
 LEEK = b"leek" * 1000
-SIGNALS = {"nginx": {}, "apache": {"beside_stop": "WINCH", "beside_reload": "USR1"}}
 
 
 @pytest.fixture(params=["nginx", "apache"])
@@ -53,7 +52,7 @@ def pool(core: Server) -> list[int]:
 def test_one_command_is_a_mirror(core: Server, web: WebServer, secret: Path, tmp_path: Path) -> None:
     """
     Nothing else is done: within 30 s it is online, also where soup has no blob yet; what is uploaded then
-    comes from it. A new start is the same mirror.
+    comes from it. A new start is the same mirror, and the secret is not asked for again.
     """
     with ExitStack() as stack:
         agent = run(tmp_path, core.url, web, secret)
@@ -74,6 +73,7 @@ def test_one_command_is_a_mirror(core: Server, web: WebServer, secret: Path, tmp
         before = pool(core)
         assert 0 == agent.stop()
         until(lambda: listed(core)[0]["leaving"])
+        secret.unlink()
         again = run(tmp_path, core.url, web, secret)
         stack.callback(again.stop)
         until(lambda: pool(core), LIMIT)
