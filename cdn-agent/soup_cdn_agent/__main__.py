@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         settings = Settings.load(given.config, getattr(given, "beside", None))
-        # One that cannot be read is a fault of the settings; but a mirror that has joined wants no file any more.
+        # One that cannot be read is a fault of the settings; but who has joined wants that file no more.
         if given.verb == "check" or (given.verb != "status" and settings.join_token_file is None):
             _ = settings.secret
     except (Refused, OSError) as error:

@@ -1,13 +1,11 @@
 """The composition root: settings to parts to one process, top to bottom."""
 
 import asyncio
-import os
 import signal
 import sqlite3
 import ssl
-import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -17,6 +15,7 @@ import structlog
 from soup_cdn_agent import __version__
 from soup_cdn_agent.beside import WebServer
 from soup_cdn_agent.core import Core
+from soup_cdn_agent.ending import Ending
 from soup_cdn_agent.feed import Feed, Holds
 from soup_cdn_agent.fetch import Fetch
 from soup_cdn_agent.folder import Folder
@@ -38,9 +37,6 @@ log = structlog.get_logger(__name__)
 
 AGAIN = 5.0  # seconds until a work that has failed is begun again
 CALM = 30.0  # seconds after that until it is said to go on
-ENOUGH = 8.0  # seconds to end in: a thread may hang in DNS or on a disk, and nobody can wait for that
-MORE = 1.75  # seconds beyond those of its settings for a web server that has to be killed
-LEAST = 0.5  # seconds that it has in any case
 INDEX = "index.db"
 COUNTED = (
     "fetched", "fetched_bytes", "fetch_failures", "adopted", "removed", "damaged", "scrubbed_bytes",
@@ -101,8 +97,8 @@ class Agent:
         )
         self.feed.open()
 
-    async def run(self, over: asyncio.Event) -> None:
-        """Be the agent until it is over. Raises Lost."""
+    async def run(self, ending: Ending) -> None:
+        """Be the agent until it is over; those who are given a blob on its way get all of it. Raises Lost."""
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "feed": self.feed.run,
             "fetching": self._fetch,
@@ -121,15 +117,15 @@ class Agent:
         if page:
             page.start()
         try:
-            tasks = [asyncio.create_task(self._again(name, work)) for name, work in works.items()]
-            ended = asyncio.create_task(over.wait())
-            done, _ = await asyncio.wait([ended, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            leaving = asyncio.create_task(self.reporter.leave()) if over.is_set() else None
-            for task in (ended, *tasks):
-                task.cancel()
-            await asyncio.gather(ended, *tasks, return_exceptions=True)
-            if leaving:
+            tasks = {name: asyncio.create_task(self._again(name, work)) for name, work in works.items()}
+            ended = asyncio.create_task(ending.over.wait())
+            done, _ = await asyncio.wait([ended, *tasks.values()], return_when=asyncio.FIRST_COMPLETED)
+            if ending.over.is_set():
+                leaving = asyncio.create_task(self.reporter.leave())
+                await _cancelled(task for name, task in tasks.items() if name != "pulling")
                 await leaving
+                await ending.last(self.pulling)
+            await _cancelled([ended, *tasks.values()])
             for task in done:
                 task.result()
         finally:
@@ -236,6 +232,12 @@ class Agent:
         }
 
 
+async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """End them, however they end."""
+    ended = [task for task in tasks if task.cancel() or task.done()]
+    await asyncio.gather(*ended, return_exceptions=True)
+
+
 def _who(settings: Settings, folder: Folder) -> Added | Joining:
     """The mirror of the settings, or the one that it joins as."""
     if settings.id is not None:
@@ -256,58 +258,36 @@ async def run(settings: Settings) -> int:
 
     Raises OSError, sqlite3.Error.
     """
-    over, loop = asyncio.Event(), asyncio.get_running_loop()
-    web: WebServer | None = None
-    code, until = 0, 0.0
-
-    def end() -> None:
-        nonlocal until
-        over.set()
-        until = loop.time() + settings.stop_seconds
-        last = threading.Timer(max(ENOUGH, settings.stop_seconds + MORE) if web else ENOUGH, give_up)
-        last.daemon = True
-        last.start()
-
-    def give_up() -> None:
-        if web:
-            web.kill()
-        os._exit(code)
-
-    def fell() -> None:
-        nonlocal code
-        if web and not over.is_set():
-            code = web.status
-            log.error("web_server.ended", status=code)
-            end()
-
+    ending, loop = Ending(settings.stop_seconds), asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, end)
+        loop.add_signal_handler(name, ending.begin)
     if not settings.beside:
-        await _live(settings, over)
-        return code
-    loop.add_signal_handler(signal.SIGQUIT, end)  # by which an image of nginx is told to end
-    web = WebServer(settings.beside, settings.beside_stop, settings.beside_reload, fell)
+        await _live(settings, ending)
+        return ending.code
+    loop.add_signal_handler(signal.SIGQUIT, ending.begin)  # by which an image of nginx is told to end
+    web = WebServer(settings.beside, settings.beside_stop, settings.beside_reload, ending.fell)
+    ending.web = web
     try:
-        await web.listens(settings.web, over)
-        await _live(settings, over)
+        await web.listens(settings.web, ending.over)
+        await _live(settings, ending)
     except Exception as error:
-        until = loop.time() + settings.stop_seconds
+        ending.start_clock()
         log.error("agent.ended", reason=str(error) or type(error).__name__)  # noqa: TRY400 - it is raised on
         raise
     finally:
-        over.set()
-        await web.stop(max(LEAST, until - loop.time()))
-    return code
+        ending.over.set()
+        await ending.last(None)
+    return ending.code
 
 
-async def _live(settings: Settings, over: asyncio.Event) -> None:
+async def _live(settings: Settings, ending: Ending) -> None:
     """An agent, and a new one over the same folder where that was lost."""
-    while not over.is_set():
+    while not ending.over.is_set():
         agent = await asyncio.to_thread(Agent, settings)
         log.info("started", version=__version__, blobs=str(agent.folder.root), core=settings.core)
         try:
-            await agent.run(over)
+            await agent.run(ending)
         except Lost:
             log.error("folder.lost", blobs=str(agent.folder.root))  # noqa: TRY400 - what it says is all there is
             with suppress(TimeoutError):  # who loses it again and again is not to be asked without a pause
-                await asyncio.wait_for(over.wait(), 1)
+                await asyncio.wait_for(ending.over.wait(), 1)

@@ -20,7 +20,7 @@ BYTES = {
     "accept-ranges": "bytes",
 }
 _ONE = re.compile(
-    r"(?:bytes)\s*=\s*(?:(\d{1,18})\s*-\s*(\d{0,18})|-\s*(\d{1,18}))\s*", re.IGNORECASE
+    r"bytes\s*=\s*(?:([0-9]{1,20})\s*-\s*([0-9]{0,20})|-\s*([0-9]{1,20}))\s*", re.IGNORECASE
 ).fullmatch
 _BYTES = re.compile(r"bytes\s*=", re.IGNORECASE).match
 

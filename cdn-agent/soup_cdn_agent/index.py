@@ -250,12 +250,18 @@ class Index:
             ((now + place * 1e-6, bytes.fromhex(digest)) for place, digest in enumerate(digests)),
         )
 
-    def longest_ago(self, before: float, after: float, limit: int) -> list[tuple[str, int, float]]:
-        """Digest, size and time of what was served before a moment, and after another: the oldest first."""
+    def longest_ago(
+        self, before: float, after: tuple[float, str], limit: int
+    ) -> list[tuple[str, int, float]]:
+        """Digest, size and time of what was served before a moment, the oldest first.
+
+        It begins behind the time and digest `after`: many may have the same time.
+        """
+        at, digest = after
         rows = self._db.execute(
             "select blob.digest, size, at from served join blob using (digest)"
-            " where at < ? and at > ? and here = 1 order by at limit ?",
-            (before, after, limit),
+            " where at < ? and (at, served.digest) > (?, ?) and here = 1 order by at, served.digest limit ?",
+            (before, at, bytes.fromhex(digest), limit),
         )
         return [(raw.hex(), size, at) for raw, size, at in rows]
 

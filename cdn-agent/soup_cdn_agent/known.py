@@ -28,14 +28,18 @@ class Threads:
 
     async def through(self, act: Callable[..., T], *what: Any) -> T:
         """Something with an open file, to its end: one that is closed meanwhile may be another by then."""
-        acting = asyncio.ensure_future(self.run(act, *what))
-        try:
-            return await asyncio.shield(acting)
-        except asyncio.CancelledError:
-            await asyncio.wait([acting])
-            if not acting.cancelled():
-                acting.exception()  # nobody asks for it any more
-            raise
+        acting = asyncio.get_running_loop().run_in_executor(self._files, act, *what)
+        cancelled: asyncio.CancelledError | None = None
+        while not acting.done():
+            try:
+                await asyncio.wait([acting])
+            except asyncio.CancelledError as error:  # it may come more than once
+                cancelled = error
+        if cancelled is None:
+            return acting.result()
+        if not acting.cancelled():
+            acting.exception()  # nobody asks for it any more
+        raise cancelled
 
     async def ledger(self, act: Callable[..., T], *what: Any) -> T:
         """Something with the index: one thing at a time, in the order they were asked. Raises Corrupt."""

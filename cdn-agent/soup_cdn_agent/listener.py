@@ -20,9 +20,10 @@ from soup_cdn_agent.known import Threads
 
 log = structlog.get_logger(__name__)
 
-HEAD = 16 << 10  # bytes of a request
+HEAD = 64 << 10  # bytes of a request: more than nginx passes on
 SECONDS = 10.0  # for a request to come
 AT_ONCE = 1 << 20  # bytes that one call hands to the kernel
+UNSENT = 128 << 10  # bytes of an answer in the kernel: of megabytes a third has to go before it takes more
 BACKLOG = 1024
 PAUSE = 0.1  # seconds, where no connection can be taken: too many files are open
 
@@ -45,6 +46,7 @@ class Wire:
 
     def __init__(self, sock: socket.socket, threads: Threads, idle: float) -> None:
         self._sock, self._threads, self._idle = sock, threads, idle
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD)
         self.begun = False  # the answer has
 
@@ -152,19 +154,34 @@ class Listener:
         except (OSError, OverflowError) as error:
             raise OSError(f"cannot listen on {listen}: {error}") from error
         self._sock.settimeout(0)
+        self._accepting: asyncio.Task[None] | None = None
+        self._serving: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Answer, for ever."""
-        loop = asyncio.get_running_loop()
+        """Answer, until it is to finish."""
         async with asyncio.TaskGroup() as group:
-            while True:
-                try:
-                    sock, _ = await loop.sock_accept(self._sock)
-                except OSError as error:
-                    log.warning("pull.not_accepted", reason=str(error))
-                    await asyncio.sleep(PAUSE)
-                    continue
-                group.create_task(self._serve(sock))
+            self._accepting = group.create_task(self._accept(group))
+
+    async def _accept(self, group: asyncio.TaskGroup) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._sock)
+            except OSError as error:
+                log.warning("pull.not_accepted", reason=str(error))
+                await asyncio.sleep(PAUSE)
+                continue
+            serving = group.create_task(self._serve(sock))
+            self._serving.add(serving)
+            serving.add_done_callback(self._serving.discard)
+
+    async def finish(self, seconds: float) -> None:
+        """Take no more, and wait for so long until all have their answers."""
+        if self._accepting:
+            self._accepting.cancel()
+        self._sock.close()
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=seconds)
 
     async def _serve(self, sock: socket.socket) -> None:
         wire = Wire(sock, self._threads, self._idle)

@@ -1,21 +1,50 @@
 """What the core sends of a blob, asked for again from where it broke off."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 import structlog
 
-from soup_cdn_agent.core import Core, CoreDown, pieces
+from soup_cdn_agent.core import SLOWEST, Core, CoreDown, pieces
 from soup_cdn_agent.fetch import Wrong
 from soup_cdn_agent.pace import Pace
 
 log = structlog.get_logger(__name__)
 
-TRIES = 5  # times in a row that it may break off
-PROGRESS = 8 << 20  # bytes after which they are counted anew
 PAUSE = 0.2, 5.0  # seconds until it is asked for again: first, and at most
+
+
+class _Patience:
+    """With a body that breaks off however often: it ends when hardly anything has come for some time.
+
+    That is the measure of a body that does not break off, too (SLOWEST). Time in which nobody wants more does
+    not count.
+    """
+
+    def __init__(self, place: int) -> None:
+        self._place, self._until = place, _now() + SLOWEST[0]
+
+    def renewed(self, place: int) -> bool:
+        """Whether enough has come, up to this place, for a new beginning."""
+        if place - self._place < SLOWEST[1]:
+            return False
+        self._place, self._until = place, _now() + SLOWEST[0]
+        return True
+
+    @contextmanager
+    def idle(self) -> Iterator[None]:
+        """Nobody wants more, for now."""
+        began = _now()
+        try:
+            yield
+        finally:
+            self._until += _now() - began
+
+    @property
+    def over(self) -> bool:
+        return _now() >= self._until
 
 
 class Body:
@@ -29,25 +58,29 @@ class Body:
 
     async def coming(self) -> AsyncGenerator[bytes, None]:
         """Nothing, once the size is known; then the bytes. Raises CoreDown, Refused, Wrong."""
-        begun, failed = False, 0
+        begun, failed, patience = False, 0, _Patience(self._place)
         while True:
-            before = self._place
             try:
                 async with self._core.own("GET", self._digest, self._headers(begun=begun)) as answer:
                     again = self._take(answer, begun=begun)
                     if not begun:
-                        begun = True
-                        yield b""
+                        begun, patience = True, _Patience(self._place)
+                        with patience.idle():
+                            yield b""
                     async for piece in pieces(answer):
-                        await self._pace.take(len(piece))
                         new, again = piece[again:], max(0, again - len(piece))
                         self._place += len(new)
                         self._judge()
-                        yield new
+                        if patience.renewed(self._place):
+                            failed = 0
+                        with patience.idle():
+                            await self._pace.take(len(piece))
+                            yield new
                 self._judge(over=True)
             except CoreDown as error:
-                failed = 1 if self._place - before >= PROGRESS else failed + 1
-                if failed >= (TRIES if begun else self._core.cores):
+                failed += 1
+                enough = patience.over if begun else failed >= self._core.cores
+                if enough:
                     raise
                 log.info("pull.broken_off", digest=self._digest, at=self._place, reason=str(error))
                 if begun:
@@ -78,20 +111,13 @@ class Body:
 
         Raises Wrong where it is of something else than was asked for.
         """
-        again = 0
-        etag = answer.headers.get("etag", f'"{self._digest}"')
-        if etag.removeprefix("W/") != f'"{self._digest}"':
-            raise Wrong(f"what came has another entity tag than {self._digest}: {etag[:80]}")
-        length = answer.headers.get("content-length", "")
-        encoded = answer.headers.get("content-encoding", "identity") != "identity"
-        if encoded or not (length.isascii() and length.isdecimal() and len(length) < 19):  # noqa: PLR2004 - digits of 2**63
-            raise Wrong(f"what came for {self._digest} has no length: is something between us and soup?")
+        again, length = 0, _length(answer, self._digest)
         if answer.status_code == 200:  # noqa: PLR2004
             if self._part:
                 raise Wrong(f"all of {self._digest} came, and not the part that was asked for")
-            size, again = int(length), self._place
+            size, again = length, self._place
         else:
-            size = self._size(answer.headers.get("content-range", ""), int(length))
+            size = self._size(answer.headers.get("content-range", ""), length)
         if begun and size != self.size:
             raise Wrong(f"{self._digest} had {self.size} bytes, and now {size}")
         self.size = size
@@ -119,7 +145,20 @@ async def opened(
 async def size(core: Core, digest: str) -> int:
     """How many bytes a blob has. Raises CoreDown, Refused, Wrong."""
     async with core.own("HEAD", digest, {}) as answer:
-        length = answer.headers.get("content-length", "")
-        if answer.headers.get("etag", f'"{digest}"') != f'"{digest}"' or not length.isdecimal():
-            raise Wrong(f"what answers for the core does not know {digest}")
-        return int(length)
+        return _length(answer, digest)
+
+
+def _length(answer: Any, digest: str) -> int:
+    """How many bytes an answer has. Raises Wrong where it is not of this blob, or does not say."""
+    etag = answer.headers.get("etag", f'"{digest}"')
+    if etag.removeprefix("W/") != f'"{digest}"':
+        raise Wrong(f"what came has another entity tag than {digest}: {etag[:80]}")
+    length = answer.headers.get("content-length", "")
+    encoded = answer.headers.get("content-encoding", "identity") != "identity"
+    if encoded or not (length.isascii() and length.isdecimal() and len(length) < 19):  # noqa: PLR2004 - digits of 2**63
+        raise Wrong(f"what came for {digest} has no length: is something between us and soup?")
+    return int(length)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -20,7 +20,7 @@ from soup_cdn_agent.core import Core, CoreDown, Refused
 from soup_cdn_agent.feed import Holds
 from soup_cdn_agent.fetch import Wrong, put
 from soup_cdn_agent.folder import FULL, Folder
-from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.index import Corrupt, Index, Wanted
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.pace import Pace
 from soup_cdn_agent.shelf import Shelf
@@ -33,6 +33,7 @@ OFTEN = 0.1  # seconds after which fewer are written: somebody waits for them
 FIRST = 30.0  # seconds for the core to begin an answer, however many cores there are
 WRONG = 10.0  # seconds until what came wrong is asked for again
 DOWN = 1.0  # the same for a core that did not answer: there may be many that ask
+BUSY = 30.0  # the same at most for a core that wants to be left alone
 GONE = 10.0  # seconds for which what was deleted is not kept: a core may be behind by a second
 ALONE = 10.0  # seconds that a large blob comes on when everybody has left
 LITTLE = 64 << 20  # bytes that come to their end all the same
@@ -142,6 +143,11 @@ class Pulls:
         """Whether no more may come at once."""
         return len(self._going) + self.passing >= self._most
 
+    @property
+    def under_way(self) -> list[str]:
+        """The digests of what comes."""
+        return [*self._going]
+
     async def coming(self, digest: str) -> Pull:
         """The blob on its way, begun if it is not; its size is known. Raises No."""
         pull = self._begun(digest)
@@ -179,8 +185,8 @@ class Pulls:
         self._unkept = {digest: until for digest, until in self._unkept.items() if until > now}
         for digest in digests:
             self._unkept[digest] = now + GONE
-            if digest in self._going:
-                pull, task = self._going[digest]
+            pull, task = self._going.get(digest, (None, None))
+            if pull and task and not pull.unwelcome:
                 pull.unwelcome = True
                 pull.fail(No(404, "it was deleted"))
                 if not pull.finishing:
@@ -201,6 +207,10 @@ class Pulls:
         except asyncio.CancelledError:
             if pull.fault is None:  # the agent ends
                 pull.fail(No(503, "the mirror is stopping", 1))
+        except Corrupt as error:
+            self._shelf.damaged = error  # a pull is none of the works that end the agent's life with it
+            self._known.fetch.ring()
+            pull.fail(No(503, "the index is damaged", DOWN))
         except Exception as error:
             log.exception("pull.failed", digest=pull.digest)
             pull.fail(No(502, repr(error), DOWN))
@@ -211,6 +221,7 @@ class Pulls:
                 with suppress(RuntimeError):  # no thread is left: the next start removes it
                     await self._threads.run(_removed, part)
             pull.let_go()
+            pull.known.set()  # of what is passed through: whoever does that needs the place
 
     async def _tried(self, pull: Pull, part: str) -> None:
         try:
@@ -219,27 +230,31 @@ class Pulls:
             pull.fail(self.fault(pull.digest, error))
         except _Alone as error:
             pull.fail(No(503, str(error), DOWN))
-        except OSError as error:  # the next who asks for it is not to meet the same fault
+        except (OSError, sqlite3.Error) as error:  # the next who asks for it is not to meet the same fault
             log.warning("pull.not_kept", digest=pull.digest, at=pull.written, reason=str(error))
             self._unkept[pull.digest] = _now() + WRONG
             pull.fail(No(503, "it cannot be kept", DOWN))
 
-    def fault(self, digest: str, error: Exception) -> No:
-        """What a client is told of it, and for some seconds every other. A 404 holds for no one else."""
+    def fault(self, digest: str, error: Exception, *, rests: bool = True) -> No:
+        """What a client is told of it and, where it `rests`, for some seconds every other.
+
+        A 404 holds for no one else.
+        """
         if isinstance(error, Refused) and error.status in {404, 410}:
             return No(error.status, str(error))
         after = error.after if isinstance(error, CoreDown) else 0.0
         busy = bool(after) or (isinstance(error, Refused) and error.status == 503)  # noqa: PLR2004
-        fault = No(503 if busy else 502, str(error) or "the core did not answer in time", after or DOWN)
+        rest = WRONG if isinstance(error, Wrong) else min(max(DOWN, after), BUSY)
+        fault = No(503 if busy else 502, str(error) or "the core did not answer in time", rest)
         if isinstance(error, Wrong):
-            fault.after = WRONG
             self._known.counted["pull_wrong"] += 1
             log.error("pull.wrong", digest=digest, reason=str(error))
         else:
             log.warning("pull.given_up", digest=digest, reason=str(fault))
         now = _now()
         self._resting = {one: (no, until) for one, (no, until) in self._resting.items() if until > now}
-        self._resting[digest] = fault, now + (WRONG if isinstance(error, Wrong) else DOWN)
+        if rests:
+            self._resting[digest] = fault, now + rest
         return fault
 
     def rested(self, digest: str) -> None:
@@ -261,7 +276,6 @@ class Pulls:
             pull.size = size
             if not await self._is_kept(pull, part):
                 pull.passed = True
-                pull.known.set()
                 return
             limit.reschedule(None)  # from here on what comes has limits of its own
             pull.known.set()
@@ -281,7 +295,7 @@ class Pulls:
             if not await self._shelf.promise(pull.digest, pull.size):
                 return False
             await self._threads.through(pull.open, part)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             log.warning("pull.not_kept", digest=pull.digest, reason=str(error))
             return False
         return True

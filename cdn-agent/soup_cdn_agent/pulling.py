@@ -63,6 +63,10 @@ class Pulling:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most) if least < most else (least, most))
         await self._listener.run()
 
+    async def finish(self, seconds: float) -> None:
+        """Take no more, and wait for so long until those who are given something have it."""
+        await self._listener.finish(seconds)
+
     async def close(self) -> None:
         """Cut everybody off."""
         self._listener.close()

@@ -62,6 +62,8 @@ class Removals(Feed):
         """
         known, ledger = self._known, self._threads.ledger
         epoch, head = await self._core.head()
+        if coming := self._pulls.under_way:  # where that was deleted before, neither feed nor index tells
+            self._pulls.gone([*await self._core.missing(coming)])
         same = await ledger(lambda: self._index.note("epoch") == epoch and self._index.note("cursor") <= head)
         most = max(FEW, (await ledger(self._index.counts))[0] // 10)
         strays, unknown, after = list[str](), 0, None

@@ -1,28 +1,43 @@
-"""A core whose bytes come as a test wants, and mirrors in mode pull before it."""
+"""A core whose bytes come as a test wants, and before it mirrors in mode pull, or the parts of one."""
 
 import json
+import shlex
+import ssl
 import subprocess
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from soup_cdn_agent.core import Core
+from soup_cdn_agent.feed import Holds
+from soup_cdn_agent.folder import OWN, Folder, Room
+from soup_cdn_agent.index import Index, Wanted
+from soup_cdn_agent.known import Known, Threads
+from soup_cdn_agent.pace import Pace
+from soup_cdn_agent.pull import Pulls
+from soup_cdn_agent.shelf import Shelf
+from soup_cdn_agent.traffic import Traffic
+from soup_cdn_agent.who import Added
 
 from tests import agents
 from tests.agents import Agent
 from tests.cdn_agent.listening import Quiet, listening
 from tests.conftest import program, sha256
 from tests.databases import free_port
-from tests.mirror_servers import WebServer, apache_mirror, nginx_mirror
+from tests.mirror_servers import SIGNALS, WebServer, apache_mirror, nginx_mirror
 
 Way = Callable[[BaseHTTPRequestHandler], None]
 WEB = {"nginx": nginx_mirror, "apache": apache_mirror}
 MIRROR = {"id": 1, "token": "token"}
 HELD = 64 << 10  # last bytes of a blob that nobody gets before all of it is right
 PIECE = 64 << 10
+LINE = '127.0.0.1 - - [22/Nov/2026:00:00:00 +0000] "GET /%s HTTP/1.1" 200 %d "-" "%s"\n'
 
 
 @dataclass
@@ -48,6 +63,7 @@ class Spigot:
     ranges: list[str | None] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # what it has deleted, in this order
     has: set[str] | None = None  # what it says it has; None: what it gives
+    epoch: str = "e"
     alone: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -62,13 +78,13 @@ class Spigot:
     def said(self, method: str, path: str, body: bytes) -> object:
         """The answers in JSON."""
         if method == "PATCH":
-            return {"epoch": "e", "head": 1 + len(self.gone), "interval": 0.5, "now": ""}
+            return {"epoch": self.epoch, "head": 1 + len(self.gone), "interval": 0.5, "now": ""}
         if path.startswith("/api/blob:list"):
-            return {"epoch": "e", "head": 1, "blobs": [], "next": None}
+            return {"epoch": self.epoch, "head": 1, "blobs": [], "next": None}
         if path.startswith("/api/blob:changes"):
             head = 1 + len(self.gone)
             changes = [{"digest": digest, "state": "gone"} for digest in self.gone]
-            return {"epoch": "e", "head": head, "changes": changes, "next": head}
+            return {"epoch": self.epoch, "head": head, "changes": changes, "next": head}
         digests = json.loads(body)["digests"]
         has = self.taps.keys() if self.has is None else self.has
         return {"missing": [digest for digest in digests if digest not in has]}
@@ -175,14 +191,87 @@ class PullMirror:
 
 @contextmanager
 def pull_mirror(
-    folder: Path, core: str, kind: str = "nginx", known: Any = None, **settings: Any
+    folder: Path, core: str, kind: str = "nginx", known: Any = None, *, beside: bool = False, **settings: Any
 ) -> Iterator[PullMirror]:
-    """One that is empty, unless its folder is not. Its agent ends with the block, whatever it is by then."""
+    """One that is empty, unless its folder is not; `beside`: its agent runs the web server.
+
+    The agent ends with the block, whatever it is by then.
+    """
     blobs, door = folder / "blobs", f"127.0.0.1:{free_port()}"
     blobs.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         web = stack.enter_context(WEB[kind](folder / "web", blobs, pull=door))
         mirror = known(web) if known else MIRROR
         given = {"mode": "pull", "pull_listen": door, "access_log": web.log, **settings}
+        if beside:
+            web.stop()
+            given |= {"beside": shlex.join(map(str, web.command)), **SIGNALS[kind]}
         agent = stack.enter_context(agents.agent(folder, core, mirror, blobs, web.url, **given))
         yield PullMirror(web, agent, door)
+
+
+class Small(Folder):
+    """On a disk of so many bytes. What is removed is free at once, unless it no longer `frees`."""
+
+    def __init__(self, root: Path, disk: int) -> None:
+        super().__init__(root, 100)
+        self.frees = True
+        self._disk, self._used = disk, 0
+
+    def room(self) -> Room:
+        files = (path for path in self.root.rglob("*") if path.is_file() and OWN not in path.parts)
+        used = sum(path.stat().st_size for path in files)
+        self._used = used if self.frees else max(self._used, used)
+        return Room(self._disk - self._used, self._disk)
+
+
+class Parts:
+    """A shelf over such a disk, its reserve 100 bytes, and what comes from a core."""
+
+    def __init__(self, folder: Path, core: str, disk: int, keep: float) -> None:
+        self.threads, self.known, self.log = Threads(), Known(), folder / "access.log"
+        self.log.touch()
+        self.folder = Small(folder / "blobs", disk)
+        self.folder.open()
+        self.index = Index(self.folder.own / "index.db")
+        self.traffic = Traffic([self.log], self.index, self.threads, digests=True)
+        parts = self.index, self.folder, self.threads, self.known
+        self.shelf = Shelf(*parts, self.traffic, keep=keep, again=0.05)
+        self.core = Core([core], Added(1, lambda: "token"), ssl.create_default_context())
+        self.pulls = Pulls(self.core, *parts, self.shelf, holds=Holds(), most=2, pace=Pace(0))
+
+    def put(self, name: bytes, size: int, ago: float) -> str:
+        """A blob that came so many seconds ago."""
+        data = name * size
+        self.folder.keep([(sha256(data), data, 1)])
+        self.index.pulled(Wanted(sha256(data), size, 1, 0), time.time() - ago)
+        return sha256(data)
+
+    def spoil(self, digest: str) -> None:
+        """Put something in its place that cannot be removed."""
+        self.folder.path(digest).unlink()
+        self.folder.path(digest).mkdir()
+
+    def serve(self, digest: str, agent: str = "curl") -> None:
+        with self.log.open("a") as log:
+            log.write(LINE % (digest, 100, agent))
+
+    @property
+    def here(self) -> set[str]:
+        return {path.name for path in self.folder.root.glob("???/*")}
+
+
+@asynccontextmanager
+async def parts(
+    folder: Path, core: str = "http://127.0.0.1:9", *, disk: int = 1000, keep: float = 50
+) -> AsyncIterator[Parts]:
+    made = Parts(folder, core, disk, keep)
+    await made.traffic.count()  # a log begins at its end
+    try:
+        yield made
+    finally:
+        await made.pulls.close()
+        await made.core.close()
+        made.threads.close()
+        made.index.close()
+        made.folder.close()

@@ -132,3 +132,18 @@ def test_any_prefers_the_small(index: Index) -> None:
 
     index.arrived([blob(1).digest])
     assert {blob(1)} == {index.any(100) for _ in range(20)}
+
+
+def test_what_was_served_in_one_moment_is_paged_through(index: Index) -> None:
+    """
+    A whole folder that was found at once: each blob is on one page, the oldest first.
+    """
+    index.found([blob(number) for number in range(2500)], 7.0)
+    index.found([blob(2500)], 6.0)
+
+    found, after = list[str](), (0.0, "")
+    while rows := index.longest_ago(8.0, after, 1000):
+        found += [digest for digest, _, _ in rows]
+        after = rows[-1][2], rows[-1][0]
+
+    assert [blob(number).digest for number in (2500, *range(2500))] == found

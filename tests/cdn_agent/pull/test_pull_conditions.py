@@ -25,6 +25,10 @@ D, OTHER = "d" * 64, "e" * 64
         ("bytes=x", (0, 0)),
         ("bytes=-", (0, 0)),
         ("bytes=" + "9" * 30 + "-", (0, 0)),
+        ("bytes=0-9223372036854775807", (0, 100)),
+        ("bytes=0-" + "9" * 20, (0, 100)),
+        ("bytes=-" + "9" * 20, (0, 100)),
+        ("bytes=" + "9" * 20 + "-", (0, 0)),
     ],
 )
 def test_a_range(header: str, found: tuple[int, int] | None) -> None:

@@ -1,13 +1,17 @@
 """A mirror that fills itself and its core: what that says, takes back, or gives where there is no room."""
 
+import asyncio
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from soup_cdn_agent.pull import No
 
-from tests.cdn_agent.spigot import HELD, PullMirror, Spigot, curl, pull_mirror
+from tests.cdn_agent.spigot import HELD, PullMirror, Spigot, curl, parts, pull_mirror
 from tests.conftest import sha256
 from tests.wire import MIB, until
 
@@ -58,14 +62,34 @@ def test_a_page_that_wants_a_password_is_no_blob(core: Spigot, one: PullMirror, 
 
 def test_a_core_that_is_busy_is_left_alone_for_as_long_as_it_wants(core: Spigot, one: PullMirror) -> None:
     """
-    Its 503 with Retry-After is the client's.
+    Its 503 with Retry-After is the client's, and that of all who come meanwhile; then it is asked again.
     """
     digest = core.keep(b"leek")
-    core.statuses[digest] = 503, {"retry-after": "7"}, b""
+    core.statuses[digest] = 503, {"retry-after": "3"}, b""
 
     answer = httpx.get(f"{one.url}/{digest}")
+    assert (503, "3") == (answer.status_code, answer.headers["retry-after"])
+    del core.statuses[digest]
+    time.sleep(1.2)
+    answer = httpx.get(f"{one.url}/{digest}")
+    assert 503 == answer.status_code
+    assert answer.headers["retry-after"] in {"1", "2"}
+    assert 1 == core.asked[digest]
+    until(lambda: httpx.get(f"{one.url}/{digest}").content == b"leek")
 
-    assert (503, "7") == (answer.status_code, answer.headers["retry-after"])
+
+async def test_a_core_that_wants_to_be_left_alone_for_long(core: Spigot, tmp_path: Path) -> None:
+    """
+    It may have come back long before: it is asked again after half a minute.
+    """
+    digest = core.keep(b"leek")
+    core.statuses[digest] = 503, {"retry-after": "300"}, b""
+    async with parts(tmp_path, core.url) as made:
+        for _ in range(2):
+            with pytest.raises(No) as caught:
+                await made.pulls.coming(digest)
+            assert 29 < caught.value.after <= 30
+    assert 1 == core.asked[digest]
 
 
 def test_nobody_goes_round_in_a_circle(core: Spigot, one: PullMirror, tmp_path: Path) -> None:
@@ -82,11 +106,11 @@ def test_nobody_goes_round_in_a_circle(core: Spigot, one: PullMirror, tmp_path: 
 
 def test_what_there_is_no_room_for_is_passed_through(core: Spigot, tmp_path: Path) -> None:
     """
-    The whole, a part, and wrong bytes: all as if it were kept, but that nothing is.
+    The whole, a part, and wrong bytes: all as if it were kept, but that nothing is. One place is enough.
     """
     data = os.urandom(3 * MIB)
     digest, wrong = core.keep(data), core.keep(data[1:], instead=data[:-1])
-    with pull_mirror(tmp_path, core.url, reserve=1 << 60) as mirror:
+    with pull_mirror(tmp_path, core.url, reserve=1 << 60, pulls=1) as mirror:
         assert (0, data) == curl(f"{mirror.url}/{digest}")
         assert (0, data[7:77]) == curl(f"{mirror.url}/{digest}", "-r", "7-76")
         code, body = curl(f"{mirror.url}/{wrong}")
@@ -101,10 +125,10 @@ def test_what_there_is_no_room_for_is_passed_through(core: Spigot, tmp_path: Pat
 
 def test_sizes_that_are_not_held_are_passed_through(core: Spigot, tmp_path: Path) -> None:
     """
-    `smallest` and `largest` are of what is kept.
+    `smallest` and `largest` are of what is kept. One place is enough for the others.
     """
     small, large = core.keep(b"s"), core.keep(b"l" * 5000)
-    with pull_mirror(tmp_path, core.url, smallest=100, largest=4000) as mirror:
+    with pull_mirror(tmp_path, core.url, smallest=100, largest=4000, pulls=1) as mirror:
         assert (0, b"s") == curl(f"{mirror.url}/{small}")
         assert (0, b"l" * 5000) == curl(f"{mirror.url}/{large}")
         assert set() == mirror.agent.files()
@@ -143,6 +167,61 @@ def test_deleted_while_it_comes(core: Spigot, mirror: PullMirror) -> None:
     assert len(body) < len(data)
     core.taps[digest].open.set()
     assert (0, data) == curl(f"{mirror.url}/{digest}")
+    assert (set(), []) == (mirror.agent.files(), mirror.left())
+
+
+async def test_deleted_twice_while_it_comes(core: Spigot, tmp_path: Path) -> None:
+    """
+    It is broken off once, and left in peace to close what it has opened.
+    """
+    digest = core.keep(os.urandom(MIB), stop=MIB // 2)
+    async with parts(tmp_path, core.url, disk=2 * MIB) as made:
+        pull = await made.pulls.coming(digest)
+        _, task = made.pulls._going[digest]
+
+        made.pulls.gone([digest])
+        made.pulls.gone([digest])
+        await task
+        made.pulls.leave(pull)
+
+        assert (1, -1) == (task.cancelling(), pull.fd)
+        assert [] == [*made.folder.incoming.iterdir()]
+
+
+async def test_work_with_an_open_file_is_waited_for(tmp_path: Path) -> None:
+    """
+    However often somebody wants to leave: the file's number may be another's as soon as it is closed.
+    """
+    over = threading.Event()
+    async with parts(tmp_path) as made:
+        working = asyncio.create_task(made.threads.through(over.wait, 10))
+        for _ in range(3):
+            await asyncio.sleep(0.05)
+            working.cancel()
+        await asyncio.sleep(0.05)
+        assert not working.done()
+        over.set()
+
+        with pytest.raises(asyncio.CancelledError):
+            await working
+
+
+def test_a_list_that_is_read_anew_while_a_blob_comes(core: Spigot, mirror: PullMirror) -> None:
+    """
+    Another core, which has it not and will never say that it is gone: it is not kept.
+    """
+    data = os.urandom(4 * MIB)
+    digest = core.keep(data, stop=2 * MIB)
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(curl, f"{mirror.url}/{digest}")
+        until(lambda: mirror.agent.metric("pulled_bytes_total") >= MIB)
+        core.has, core.epoch = set(), "other"
+        code, body = asking.result()
+
+    assert code
+    assert len(body) < len(data)
+    until(lambda: mirror.agent.metric("pull_clients") == 0)
+    core.taps[digest].open.set()
     assert (set(), []) == (mirror.agent.files(), mirror.left())
 
 

@@ -1,73 +1,19 @@
 """Room for what comes to a mirror in mode pull: on a disk that is as small as a test wants."""
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from soup_cdn_agent.folder import OWN, Folder, Room
-from soup_cdn_agent.index import Index, Wanted
-from soup_cdn_agent.known import Known, Threads
-from soup_cdn_agent.shelf import Shelf
-from soup_cdn_agent.traffic import Traffic
+from soup_cdn_agent import shelf
+from soup_cdn_agent.index import Corrupt, Wanted
+from soup_cdn_agent.pull import No
 
-from tests.cdn_agent.spigot import Spigot, pull_mirror
+from tests.cdn_agent.spigot import Spigot, parts, pull_mirror
 from tests.conftest import sha256
 from tests.wire import until
-
-LINE = '127.0.0.1 - - [22/Nov/2026:00:00:00 +0000] "GET /%s HTTP/1.1" 200 %d "-" "%s"\n'
-
-
-class Small(Folder):
-    """On a disk of 1000 bytes."""
-
-    def room(self) -> Room:
-        files = (path for path in self.root.rglob("*") if path.is_file() and OWN not in path.parts)
-        return Room(1000 - sum(path.stat().st_size for path in files), 1000)
-
-
-class Parts:
-    """A shelf over such a disk, its reserve 100 bytes."""
-
-    def __init__(self, folder: Path, keep: float) -> None:
-        self.threads, self.known, self.log = Threads(), Known(), folder / "access.log"
-        self.log.touch()
-        self.folder = Small(folder / "blobs", 100)
-        self.folder.open()
-        self.index = Index(self.folder.own / "index.db")
-        self.traffic = Traffic([self.log], self.index, self.threads, digests=True)
-        parts = self.index, self.folder, self.threads, self.known
-        self.shelf = Shelf(*parts, self.traffic, keep=keep, again=0.05)
-
-    def put(self, name: bytes, size: int, ago: float) -> str:
-        """A blob that came so many seconds ago."""
-        data = name * size
-        self.folder.keep([(sha256(data), data, 1)])
-        self.index.pulled(Wanted(sha256(data), size, 1, 0), time.time() - ago)
-        return sha256(data)
-
-    def serve(self, digest: str, agent: str = "curl") -> None:
-        with self.log.open("a") as log:
-            log.write(LINE % (digest, 100, agent))
-
-    @property
-    def here(self) -> set[str]:
-        return {path.name for path in self.folder.root.glob("???/*")}
-
-
-@asynccontextmanager
-async def parts(folder: Path, keep: float = 50) -> AsyncIterator[Parts]:
-    made = Parts(folder, keep)
-    await made.traffic.count()  # a log begins at its end
-    try:
-        yield made
-    finally:
-        made.threads.close()
-        made.index.close()
-        made.folder.close()
 
 
 async def test_what_was_served_longest_ago_goes_first(tmp_path: Path) -> None:
@@ -135,6 +81,147 @@ async def test_no_room_is_made_where_the_folder_cannot_be_written(tmp_path: Path
         made.known.unwritable = "read-only"
 
         assert not await made.shelf.promise("new", 1)
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_what_is_removed_while_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """
+    It counts as free for some seconds, and once: nothing else goes in its stead. Then the disk is believed.
+    """
+    monkeypatch.setattr(shelf, "LATE", 1.0)
+    async with parts(tmp_path) as made:
+        blobs = [made.put(b"%d" % place, 100, 400 - place) for place in range(8)]
+        made.folder.frees = not late
+
+        assert await made.shelf.promise("new", 350)
+        assert {*blobs[3:]} == made.here
+        assert await made.shelf.promise("newer", 100)
+        assert {*blobs[4:]} == made.here
+
+        made.shelf.promised.clear()
+        await asyncio.sleep(1.1)
+        assert await made.shelf.promise("newest", 200)
+        assert {*blobs[5 if late else 4 :]} == made.here
+
+
+async def test_what_cannot_be_removed_is_left_out(tmp_path: Path) -> None:
+    """
+    Another goes in its stead; it is kept in mind, and is not the first to be tried the next time.
+    """
+    async with parts(tmp_path) as made:
+        blobs = [made.put(b"%d" % place, 100, 400 - place) for place in range(8)]
+        made.spoil(blobs[0])
+
+        assert await made.shelf.promise("new", 350)
+
+        assert {blobs[0], *blobs[3:]} == made.here
+        assert (6, 0) == made.index.counts()
+        assert blobs[0] == made.index.longest_ago(time.time() + 1, (0, ""), 10)[-1][0]
+
+
+async def test_where_nothing_can_be_removed_that_is_said(tmp_path: Path) -> None:
+    """
+    Of all that could go, nothing does: keeping the reserve fails, and does not try for ever.
+    """
+    async with parts(tmp_path) as made:
+        kept = [made.put(b"%d" % place, 100, 400 - place) for place in range(3)]
+        for digest in kept:
+            made.spoil(digest)
+        (made.folder.root / "other").write_bytes(b"x" * 950)
+
+        with pytest.raises(IsADirectoryError):
+            await asyncio.wait_for(made.shelf.run(), 5)
+        assert (3, 0) == made.index.counts()
+
+
+async def test_rows_without_files_make_no_room(tmp_path: Path) -> None:
+    """
+    Somebody has removed the files of the oldest: their bytes are not counted, and others go.
+    """
+    async with parts(tmp_path) as made:
+        blobs = [made.put(b"%d" % place, 100, 400 - place) for place in range(8)]
+        made.index.found([Wanted("0" * 64, 500, 1, 0)], 0)
+
+        assert await made.shelf.promise("new", 350)
+
+        assert {*blobs[3:]} == made.here
+        assert 300 == made.known.counted["evicted_bytes"]
+
+
+async def test_many_that_came_in_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    They are all looked at, a few at a time.
+    """
+    monkeypatch.setattr(shelf, "SOME", 3)
+    async with parts(tmp_path) as made:
+        blobs = [made.put(b"%d" % place, 100, 400) for place in range(8)]
+        made.index._db.execute("update served set at = 1")
+
+        assert await made.shelf.promise("new", 800)
+
+        assert {max(blobs)} == made.here
+
+
+async def test_an_index_that_cannot_be_written(core: Spigot, tmp_path: Path) -> None:
+    """
+    No row can go, so no room is made: what comes is passed through, and the client need not know.
+    """
+    digest = core.keep(b"n" * 300)
+    async with parts(tmp_path, core.url) as made:
+        for place in range(8):
+            made.put(b"%d" % place, 100, 400)
+        made.index._db.execute("pragma query_only = on")
+
+        pull = await made.pulls.coming(digest)
+
+        assert (True, None) == (pull.passed, pull.fault)
+
+
+async def test_an_index_that_cannot_be_written_any_more(core: Spigot, tmp_path: Path) -> None:
+    """
+    The disk is full in the middle, and no row can go: the client is cut off, the next has it passed through.
+    """
+    digest = core.keep(b"n" * 200_000, stop=100)
+    async with parts(tmp_path, core.url, disk=1_000_000) as made:
+        made.put(b"o", 300_000, 400)
+        pull = await made.pulls.coming(digest)
+        made.index._db.execute("pragma query_only = on")
+        full = os.open("/dev/full", os.O_RDWR)
+        os.dup2(full, pull.fd)
+        os.close(full)
+        core.taps[digest].open.set()
+        async with asyncio.timeout(5):
+            while pull.fault is None:
+                await pull.moved(1)
+
+        assert (503, False) == (pull.fault.status, pull.passed)
+        again = await made.pulls.coming(digest)
+        assert (True, None) == (again.passed, again.fault)
+
+
+async def test_a_pull_that_finds_the_index_damaged(core: Spigot, tmp_path: Path) -> None:
+    """
+    The client is to come again, and the work that keeps room ends of it, and the agent with that.
+    """
+    digest = core.keep(b"n" * 1200)
+    async with parts(tmp_path) as made:
+        made.index.found([Wanted(sha256(b"%d" % number), 1, 1, 0) for number in range(5000)], 1)
+    with made.index.file.open("r+b") as file:
+        size = file.seek(6 * 4096, os.SEEK_END)
+        file.seek(6 * 4096)
+        file.write(b"\xa5" * (size - 12 * 4096))
+    async with parts(tmp_path, core.url) as made:
+        keeping = asyncio.create_task(made.shelf.run())
+        await asyncio.sleep(0.2)
+        assert not keeping.done()
+
+        with pytest.raises(No):
+            await made.pulls.coming(digest)
+
+        with pytest.raises(Corrupt):
+            await asyncio.wait_for(keeping, 5)
 
 
 @pytest.mark.sqlite
