@@ -32,12 +32,17 @@ _STATES = (
     .with_for_update()
 )
 _NUMBERS = update(feed).values(head=feed.c.head + bindparam("count")).returning(feed.c.head)
-_ADD = insert(blob).returning(blob.c.id, sort_by_parameter_order=True)
+_ADD = insert(blob)
+_NUMBERED = select(blob.c.id, bindparam("store"), literal_column(str(KEPT))).where(
+    blob.c.seq.between(bindparam("first"), bindparam("last"))
+)
 
 
 @cache
-def _placing(name: str) -> Any:
+def _placing(name: str, *, numbered: bool = False) -> Any:
     insertion = insert_in(name, placement)
+    if numbered:
+        insertion = insertion.from_select(["blob_id", "store_id", "state"], _NUMBERED)
     return insertion.on_conflict_do_update(
         index_elements=["blob_id", "store_id"], set_={"state": insertion.excluded.state}
     )
@@ -69,8 +74,8 @@ async def numbers(session: AsyncSession, count: int) -> range:
     return range(head - count + 1, head + 1)
 
 
-async def add(session: AsyncSession, blobs: Sequence[Blob], seqs: Iterable[int], now: datetime) -> list[int]:
-    """Rows for blobs that have none; their ids."""
+async def add(session: AsyncSession, blobs: Sequence[Blob], seqs: Iterable[int], now: datetime) -> None:
+    """Rows for blobs that have none."""
     rows = [
         {
             "digest": new.digest.raw,
@@ -82,10 +87,8 @@ async def add(session: AsyncSession, blobs: Sequence[Blob], seqs: Iterable[int],
         }
         for new, seq in zip(blobs, seqs, strict=False)
     ]
-    if not rows:
-        return []
-    added = await session.execute(_ADD, rows)
-    return list(added.scalars())
+    if rows:
+        await session.execute(_ADD, rows)
 
 
 async def move(
@@ -109,6 +112,13 @@ async def place(session: AsyncSession, rows: Sequence[int], store_id: int) -> No
         return
     places = [{"blob_id": row, "store_id": store_id, "state": KEPT} for row in rows]
     await session.execute(_placing(dialect(session)), places)
+
+
+async def place_numbered(session: AsyncSession, numbers: range, store_id: int) -> None:
+    """Each blob whose last change has one of these numbers lies in that store, and is good."""
+    if numbers:
+        where = {"store": store_id, "first": numbers[0], "last": numbers[-1]}
+        await session.execute(_placing(dialect(session), numbered=True), where)
 
 
 async def damaged(session: AsyncSession, rows: Sequence[int], store_id: int) -> set[int]:

@@ -232,12 +232,12 @@ class Blobs:
             if known:
                 await queries.touch(session, known, now)
             changes = len(fresh) + len(gone)
-            numbers = iter(await queries.numbers(session, changes) if changes else ())
-            added = await queries.add(session, fresh, numbers, now)
-            for digest, number in zip(gone, numbers, strict=True):
+            numbers = await queries.numbers(session, changes) if changes else range(0)
+            await queries.add(session, fresh, numbers, now)
+            for digest, number in zip(gone, numbers[len(fresh) :], strict=True):
                 await queries.move(session, rows[digest][0], State.PRESENT, number, now, anew=True)
-            kept = [*added, *known, *(rows[digest][0] for digest in gone)]
-            await queries.place(session, kept, self._store_id)
+            await queries.place(session, known, self._store_id)
+            await queries.place_numbered(session, numbers, self._store_id)
         if changes:
             self._index.forget(digest.raw for digest in gone)
             self._tell()
