@@ -99,6 +99,9 @@ def agent(
         until(lambda: started.process.poll() is not None or started.status())
         assert started.process.poll() is None, started.log.read_text()
         yield started
+    except BaseException as error:
+        error.add_note(started.log.read_text())  # why it failed is often told there
+        raise
     finally:
         started.stop()
 
