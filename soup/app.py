@@ -341,5 +341,7 @@ def _ticking(
             await act()
         except SoupError as error:
             log.warning("refresh.failed", reason=str(error))
+        except Exception:  # a loop that ends is missed by nobody, and what it hears of is needed by all
+            log.exception("refresh.failed")
 
     return lambda over: beat(tick, seconds, over)

@@ -27,9 +27,12 @@ TOKEN = "admin-token"  # noqa: S105 - the name of a file
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`token` is the file with the first administrator's token; `new` is whether it was made now."""
+    """`token` is the file with the first administrator's token; `new` is whether it was made now.
 
-    token: Path
+    None where it is not here: it may have been moved away, or another core on the database has made it.
+    """
+
+    token: Path | None
     new: bool
 
 
@@ -63,7 +66,7 @@ async def _prepare(settings: Settings) -> Prepared:
     finally:
         await database.close()
     Spool(Disk(threads=1), settings.blobs_folder / SPOOL, keep_free=0, largest=None).sweep()
-    return Prepared(file, new)
+    return Prepared(file if file.is_file() else None, new)
 
 
 def _write(file: Path, token: str) -> None:

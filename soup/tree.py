@@ -17,6 +17,7 @@ from soup.core.errors import Refused
 PLAIN = {"SOUP_DATA": "data", "SOUP_DATABASE": "database"}
 FILE = "SOUP_CONFIG"
 _KEY = re.compile("SOUP_([A-Z0-9]+(?:_[A-Z0-9]+)*)__([A-Z0-9_]+)")
+_QUOTED = re.compile(r"""('<[^']*>'|'\\?.')|(['"]).+\2""")
 _STEP = re.compile("(?<=[A-Z0-9])__(?=[A-Z0-9])")
 
 
@@ -60,6 +61,10 @@ def _branch(tree: dict[str, Any], sections: list[str]) -> dict[str, Any] | str:
     return branch
 
 
+class _Fault(yaml.MarkedYAMLError):
+    """Found by soup itself: what it quotes may be said."""
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once: of two sections of one name the first would be lost without a word."""
 
@@ -67,11 +72,17 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark
-                )
+                raise _Fault(problem=f"{key.value!r} stands there twice", problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in the base
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # PyYAML lets through what int() and date() raise, without the place and with the value.
+            problem = f"this cannot be read as {node.tag.rpartition(':')[2]}"
+            raise _Fault(problem=problem, problem_mark=node.start_mark) from error
 
 
 def read(file: Path, environment: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
@@ -81,12 +92,31 @@ def read(file: Path, environment: Mapping[str, str], faults: list[str]) -> dict[
         filled = _fill({} if written is None else written, environment, faults)
     except OSError as error:
         raise Refused(f"{file}: {error.strerror}") from error
-    except Exception as error:  # PyYAML lets through what int() and date() raise, and depth has no other end
+    except yaml.MarkedYAMLError as error:
+        raise Refused(f"{file}: not YAML: {_problem(error)}") from error
+    except Exception as error:  # depth has no other end
         raise Refused(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(filled, dict):
         raise Refused(f"{file}: sections with keys are wanted, not {type(filled).__name__}")
     tree: dict[str, Any] = filled
     return tree
+
+
+def _problem(error: yaml.MarkedYAMLError) -> str:
+    """What is wrong and where. Not the line itself, which PyYAML shows: a password may be in it."""
+    told = [(error.problem, error.problem_mark), (error.context, error.context_mark)]
+    return ", ".join(
+        f"{text if isinstance(error, _Fault) else _veiled(text)}{_place(mark)}" for text, mark in told if text
+    )
+
+
+def _place(mark: yaml.Mark | None) -> str:
+    return "" if mark is None else f" (line {mark.line + 1}, column {mark.column + 1})"
+
+
+def _veiled(text: str) -> str:
+    """Without what is quoted of the file, but for single characters; PyYAML's own <words> stay as well."""
+    return _QUOTED.sub(lambda found: found[1] or "...", text)
 
 
 def _fill(value: Any, environment: Mapping[str, str], faults: list[str]) -> Any:

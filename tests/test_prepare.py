@@ -100,6 +100,18 @@ def test_the_second_start(settings, prepared) -> None:
     assert store == (prepared / "blobs/soup-store.json").read_text()
 
 
+def test_a_token_that_was_put_away(settings, prepared) -> None:
+    """
+    Its file is named no more, and no other is made.
+    """
+    (prepared / "admin-token").unlink()
+
+    second = prepare(settings)
+
+    assert (None, False) == (second.token, second.new)
+    assert not (prepared / "admin-token").exists()
+
+
 def test_the_token_works_after_the_second_start(serve) -> None:
     """
     Real processes: the token of the first start is good after the second, which takes less than five seconds.

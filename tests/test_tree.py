@@ -95,3 +95,36 @@ def test_what_differs() -> None:
     now = Settings.model_validate({"cdn": {"join": {"most": 7}}, "feed": {"keep_days": 1}, "data": "a"})
 
     assert (["cdn.join.most"], ["data", "feed.keep_days"]) == differences(now, Settings())
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (
+            'data: x\ndatabase: "postgresql://soup:hunter2@db/soup\nlog: {}\n',
+            "found unexpected end of stream (line 4, column 1), while scanning a quoted scalar",
+        ),
+        (
+            "database: 'postgresql:' hunter2\n",
+            "expected <block end>, but found '<scalar>' (line 1, column 25), while parsing a block mapping",
+        ),
+        ("database: *hunter2\n", "found undefined alias ... (line 1, column 11)"),
+        (
+            "database: !hunter2\n",
+            "could not determine a constructor for the tag ... (line 1, column 11)",
+        ),
+        ("database: !!int hunter2\n", "this cannot be read as int (line 1, column 11)"),
+    ],
+)
+def test_a_fault_beside_a_password(tmp_path: Path, text: str, fault: str) -> None:
+    """
+    What is wrong is said, and where; what stands there is not.
+    """
+    file = tmp_path / "soup.yaml"
+    file.write_text(text)
+
+    with pytest.raises(Refused) as refused:
+        Settings.load({}, file)
+
+    assert str(refused.value).startswith(f"{file}: not YAML: {fault}")
+    assert "hunter2" not in str(refused.value)

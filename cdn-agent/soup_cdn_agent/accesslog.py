@@ -17,7 +17,7 @@ MOST = 8 * 1024 * 1024  # bytes of logs that one call reads
 OLDER = 2  # rotated logs that are still looked at: a web server goes on writing to them for a while
 
 _DELIVERED = re.compile(
-    rb'^[^"\n]*"GET /([0-9a-f]{64})(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
+    rb'^[^"\n]*"GET (?:(?i:https?)://[^/ "\n]*)?/([0-9a-f]{64})(?:\?[^ "\n]*)? HTTP/[0-9.]+" 20[06] '
     rb'(?![^\n]* "(?:soup-cdn-agent[^ "\n]* probe|soup audit)")([0-9]+)(?: [^\n]*?(?:" ([0-9]+))?)?$',
     re.MULTILINE,
 )

@@ -18,7 +18,7 @@ from soup_cdn_agent.who import Who
 PAGE = 1000
 PROBLEM = 64 << 10  # bytes of an answer that says no
 TIMEOUT = httpx.Timeout(10, read=20, pool=60)
-SECONDS = 60.0  # for an answer in JSON, all of it
+SECONDS = 60.0  # for an answer in JSON, all of it; of another one for its head
 LONGEST = 16 << 20  # bytes of one
 SLOWEST = 60.0, 64 << 10  # a body that takes so many seconds of waiting for fewer bytes does not come
 LEFT_ALONE = 300.0  # seconds that a core may ask for at most
@@ -174,11 +174,11 @@ class Core:
     async def _other(self, link: str, headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
         """Another mirror's answer. It is not shown our token, and may not send us on."""
         try:
-            with _told(link):
-                async with self._http.stream("GET", link, headers=headers) as answer:
-                    if answer.status_code not in {200, 206}:
-                        raise MirrorDown(f"{link} answered {answer.status_code}")
-                    yield answer
+            async with _beginning(link) as limit, self._http.stream("GET", link, headers=headers) as answer:
+                if answer.status_code not in {200, 206}:
+                    raise MirrorDown(f"{link} answered {answer.status_code}")
+                limit.reschedule(None)
+                yield answer
         except (CoreDown, UnicodeError) as error:  # the latter for a host that is none
             raise MirrorDown(str(error)) from error
 
@@ -221,13 +221,16 @@ class Core:
         url = urls[0]
         sent = self._headers(secret) | (headers or {})
         try:
-            with _told(url):
-                async with self._http.stream(method, url + path, headers=sent, **how) as answer:
-                    if not answer.is_success:
-                        body = await _start(answer, PROBLEM)
-                        if method != "GET" or not answer.has_redirect_location:
-                            _judge(answer, body)
-                    yield answer
+            async with (
+                _beginning(url) as limit,
+                self._http.stream(method, url + path, headers=sent, **how) as answer,
+            ):
+                if not answer.is_success:
+                    body = await _start(answer, PROBLEM)
+                    if method != "GET" or not answer.has_redirect_location:
+                        _judge(answer, body)
+                limit.reschedule(None)
+                yield answer
         except CoreDown:
             _next(urls, url)
             raise
@@ -249,6 +252,20 @@ class Core:
         if not re.fullmatch("[!-~]+", secret):
             raise Refused("the token is empty or none", 0)
         return {"authorization": f"Bearer {secret}"}
+
+
+@asynccontextmanager
+async def _beginning(url: str) -> AsyncIterator[asyncio.Timeout]:
+    """What is done here has SECONDS, until it takes the limit away. Raises CoreDown, for httpx too."""
+    limit = asyncio.timeout(SECONDS)
+    try:
+        with _told(url):
+            async with limit:
+                yield limit
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise CoreDown(f"{url} did not answer within {SECONDS:g} s") from error
 
 
 def _next(urls: list[str], url: str) -> None:
@@ -281,7 +298,11 @@ async def pieces(answer: httpx.Response) -> AsyncIterator[bytes]:
     with _told(str(answer.url)):
         while True:
             asked = loop.time()
-            piece = await anext(coming, None)
+            try:
+                async with asyncio.timeout(seconds):
+                    piece = await anext(coming, None)
+            except TimeoutError as error:  # a byte now and then, and none of them of the body
+                raise CoreDown(f"{answer.url.host} sent nothing in {seconds:.0f} s") from error
             if piece is None:
                 return
             waited, size = waited + loop.time() - asked, size + len(piece)

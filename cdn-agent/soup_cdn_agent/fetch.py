@@ -2,28 +2,28 @@
 
 import asyncio
 import errno
-import hashlib
-import os
 import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import structlog
 
 from soup_cdn_agent import tar
+from soup_cdn_agent.beyond import Beyond
 from soup_cdn_agent.core import CORE, Core, CoreDown, MirrorDown, Refused
 from soup_cdn_agent.folder import FULL, PIECE, Folder
 from soup_cdn_agent.index import Corrupt, Index, Wanted
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.pace import Pace
+from soup_cdn_agent.part import Part
 
 log = structlog.get_logger(__name__)
 
 BUNDLES = 2  # at once
 BUNDLED = 1000  # blobs in one
 HEAVY = 8 << 20  # bytes of one
+LARGEST = 1 << 62
 BATCH = 1 << 20  # bytes written at a time
 THREADS = 8
 PAUSE = 5.0  # seconds, and less, that a core which is down is left alone
@@ -61,10 +61,12 @@ class Fetch:
         self._threads, self._known = threads, known
         self._small, self._parallel, self._from_mirrors = bundle_up_to, parallel, from_mirrors
         self._pace, self._again = Pace(bandwidth), again
-        self._busy: dict[str, int] = {}  # sizes of what is on its way
+        self._busy: dict[str, int] = {}  # bytes still to come of what is on its way
         self._resting: dict[str, tuple[int, float]] = {}  # tries, and the time until which it rests
         self._paused_until = 0.0
         self._bundles = self._singles = 0
+        beyond = partial(Beyond, index, folder, threads, again=again)
+        self._too_large = beyond(above=-1, up_to=bundle_up_to), beyond(above=bundle_up_to, up_to=LARGEST)
         self._tight: str | None = None
         self._full_until = 0.0  # what there was no room for rests about as long
 
@@ -85,48 +87,60 @@ class Fetch:
         """Begin as much as may be under way at once."""
         if _now() < self._paused_until or self._known.unwritable:
             return
+        coming = sum(self._busy.values())  # first: what comes meanwhile is rather counted twice than not
         room = await self._threads.run(self._folder.room)
-        left = room.free - self._folder.reserve(room) - sum(self._busy.values())
+        left = room.free - self._folder.reserve(room) - coming
         self._tight = "the disk is full" if _now() < self._full_until else None
-        while self._bundles < BUNDLES and (batch := await self._candidates(BUNDLED, left, up_to=self._small)):
-            left -= sum(blob.size for blob in batch)
+        while self._bundles < BUNDLES and (batch := await self._candidates(BUNDLED, left, single=False)):
+            left -= sum(batch.values())
             self._bundles += 1
             self._begin(group, self._bundle, batch)
-        while self._singles < self._parallel and (
-            batch := await self._candidates(1, left, above=self._small)
-        ):
-            left -= batch[0].size
+        while self._singles < self._parallel and (batch := await self._candidates(1, left, single=True)):
+            left -= sum(batch.values())
             self._singles += 1
             self._begin(group, self._single, batch)
+        for beyond in self._too_large:
+            if beyond.lacks is not None and beyond.lacks > left:
+                self._lack(beyond.lacks)
         self._known.full = self._tight
 
-    async def _candidates(
-        self, most: int, left: int, *, above: int = -1, up_to: int = 1 << 62
-    ) -> list[Wanted]:
+    def _lack(self, size: int) -> None:
+        self._tight = f"the disk is full: no room for a blob of {size} bytes"
+
+    async def _candidates(self, most: int, left: int, *, single: bool) -> dict[Wanted, int]:
         """The next that are neither on their way nor resting, as many as there is room for.
 
-        What could not be had in a bundle is asked for singly from then on: other mirrors may have it.
+        With each is how many bytes of it are still to come. What could not be had in a bundle is asked for
+        singly from then on: other mirrors may have it.
         """
+        above, up_to = (self._small, LARGEST) if single else (-1, self._small)
         limit = most + len(self._busy) + len(self._resting)
-        rows = await self._threads.ledger(lambda: self._index.wanted(limit, above=above, up_to=up_to))
-        if above >= 0:
+        fitting = min(up_to, left)
+        rows = await self._threads.ledger(lambda: self._index.wanted(limit, above=above, up_to=fitting))
+        if single:
             again = [digest for digest, (_, until) in self._resting.items() if until <= _now()]
             rested = await self._threads.ledger(self._index.wanted_of, again)
             self._give_up({*again} - {blob.digest for blob in rested})
             rows += rested
-        found, heavy = list[Wanted](), 0
+
+        def may(digest: str) -> bool:
+            tries, until = self._resting.get(digest, (0, 0.0))
+            return digest not in self._busy and until <= _now() and (single or not tries)
+
+        found, heavy = dict[Wanted, int](), 0
         for blob in rows:
-            tries, until = self._resting.get(blob.digest, (0, 0.0))
-            if blob.digest in self._busy or until > _now() or (tries and above < 0):
+            if not may(blob.digest):
                 continue
-            if blob.size > left - heavy and self._folder.size(blob.digest) != blob.size:
-                self._tight = f"the disk is full: no room for a blob of {blob.size} bytes"
+            lacking = self._folder.lacking(blob.digest, blob.size) if single else blob.size
+            if lacking > max(0, left - heavy):
+                if blob.size > left:
+                    self._lack(blob.size)
                 continue
             if found and (len(found) == most or heavy + blob.size > HEAVY):
                 break
-            found.append(blob)
+            found[blob] = lacking
             heavy += blob.size
-        return found
+        return found or await self._too_large[single].found(most, left, may)
 
     def _give_up(self, digests: set[str]) -> None:
         """These have been deleted while they rested."""
@@ -135,9 +149,9 @@ class Fetch:
         if digests:
             self._count()
 
-    def _begin(self, group: asyncio.TaskGroup, act: Act, batch: list[Wanted]) -> None:
+    def _begin(self, group: asyncio.TaskGroup, act: Act, batch: dict[Wanted, int]) -> None:
         left = {blob.digest: blob for blob in batch}
-        self._busy |= {blob.digest: blob.size for blob in batch}
+        self._busy |= {blob.digest: lacking for blob, lacking in batch.items()}
 
         async def fetched() -> None:
             try:
@@ -211,20 +225,27 @@ class Fetch:
         """Take those of these that lie here already: somebody has copied them by hand."""
         blobs = [(blob.digest, blob.size, blob.created_at) for blob in left.values()]
         if right := await self._threads.run(self._folder.right, blobs):
-            await self._arrived(right, left)
-            self._known.counted["adopted"] += len(right)
+            self._known.counted["adopted"] += len(await self._arrived(right, left))
 
-    async def _arrived(self, digests: Sequence[str], left: dict[str, Wanted]) -> None:
-        unwelcome = await self._threads.ledger(self._index.arrived, digests)
-        if unwelcome:
-            await self._threads.run(self._folder.remove, unwelcome)
-        for digest in digests:
-            left.pop(digest, None)
+    async def _arrived(self, digests: Sequence[str], left: dict[str, Wanted]) -> list[str]:
+        """These have their names: those of them that still lie there are here now."""
+        sizes = {digest: left[digest].size for digest in digests}
+        here = await self._threads.ledger(self._claim, sizes)
+        for digest in here:
+            del left[digest]
+            self._busy[digest] = 0
             self._resting.pop(digest, None)
         self._count()
         self._known.report.ring()
         if not self._known.looked:
             self._known.look.ring()  # there is something to look at now
+        return here
+
+    def _claim(self, sizes: dict[str, int]) -> list[str]:
+        """All while nobody else gets at the index: the feed may have removed one and want it again."""
+        here = [digest for digest, size in sizes.items() if self._folder.size(digest) == size]
+        self._folder.remove(self._index.arrived(here))
+        return here
 
     async def _bundle(self, left: dict[str, Wanted]) -> None:
         asked, some, weight = dict(left), list[tuple[str, bytes, int]](), 0
@@ -255,8 +276,7 @@ class Fetch:
         writing = (self._threads.run(self._folder.keep, part) for part in parts)
         done = await asyncio.gather(*writing, return_exceptions=True)  # none goes on behind our back
         kept = [digest for part in done if isinstance(part, list) for digest in part]
-        await self._arrived(kept, left)
-        self._known.counted["fetched"] += len(kept)
+        self._known.counted["fetched"] += len(await self._arrived(kept, left))
         self._known.counted["fetched_bytes"] += sum(len(data) for _, data, _ in blobs)
         for fault in done:
             if isinstance(fault, BaseException):
@@ -277,7 +297,8 @@ class Fetch:
         await self._threads.run(
             self._folder.adopt, self._folder.part(blob.digest), blob.digest, blob.created_at
         )
-        await self._arrived([blob.digest], left)
+        if not await self._arrived([blob.digest], left):
+            return
         self._known.counted["fetched"] += 1
         log.info("blob.fetched", digest=blob.digest, size=blob.size, source=source)
 
@@ -286,65 +307,43 @@ class Fetch:
 
         Raises Wrong, and forgets what came then; MirrorDown; CoreDown.
         """
-        part, run = self._folder.part(blob.digest), self._threads.run
-        fd, sha, start = await run(_resume, part, blob.size)
+        part, through = Part(self._folder.part(blob.digest), blob.size), self._threads.through
         try:
+            await through(part.open)
+            while await through(part.read_on):
+                pass
             source = "here"
-            if start < blob.size:
-                async with self._core.blob(blob.digest, start, from_mirrors=from_mirrors) as coming:
+            if part.length < blob.size:
+                async with self._core.blob(blob.digest, part.length, from_mirrors=from_mirrors) as coming:
                     source = coming.source
-                    if coming.start != start:
-                        sha, start = hashlib.sha256(), 0
-                        await run(os.ftruncate, fd, 0)
+                    if coming.start != part.length:
+                        await through(part.clear)
+                    self._busy[blob.digest] = blob.size - part.length
                     waiting = bytearray()
                     async for piece in coming.pieces:
                         await self._pace.take(len(piece))
                         waiting += piece
                         if len(waiting) >= PIECE:
-                            start = await self._write(fd, sha, start, waiting)
+                            await self._write(part, blob, waiting)
                             waiting = bytearray()
-                        if start > blob.size:
+                        if part.length > blob.size:
                             break
-                    start = await self._write(fd, sha, start, waiting)
-            if start < blob.size:
-                short = f"{source} sent {start} of {blob.size} bytes of {blob.digest}"
+                    await self._write(part, blob, waiting)
+            if part.length < blob.size:
+                short = f"{source} sent {part.length} of {blob.size} bytes of {blob.digest}"
                 raise CoreDown(short) if source == CORE else MirrorDown(short)
-            if start > blob.size or sha.hexdigest() != blob.digest:
-                await run(self._folder.remove_parts, [blob.digest])
+            if part.length > blob.size or part.sha.hexdigest() != blob.digest:
+                await self._threads.run(self._folder.remove_parts, [blob.digest])
                 raise Wrong(f"{source} sent other bytes than those of {blob.digest}")
         finally:
-            os.close(fd)
+            part.close()
         return source
 
-    async def _write(self, fd: int, sha: Any, start: int, data: bytearray) -> int:
+    async def _write(self, part: Part, blob: Wanted, data: bytearray) -> None:
         if data:
-            await self._threads.run(put, fd, sha, start, data)
+            await self._threads.through(part.write, data)
+            self._busy[blob.digest] = max(0, blob.size - part.length)
             self._known.counted["fetched_bytes"] += len(data)
-        return start + len(data)
-
-
-def put(fd: int, sha: Any, start: int, data: bytearray) -> None:
-    """Write on in a part, and hash it. Raises FileNotFoundError where it was deleted meanwhile."""
-    sha.update(data)
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, start)
-        view, start = view[written:], start + written
-    if not os.fstat(fd).st_nlink:
-        raise FileNotFoundError("it was deleted meanwhile")
-
-
-def _resume(part: Path, size: int) -> tuple[int, Any, int]:
-    """The part of a blob that is here: open, hashed, and how long it is."""
-    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    sha, start = hashlib.sha256(), 0
-    while piece := os.pread(fd, PIECE, start):
-        sha.update(piece)
-        start += len(piece)
-    if start > size:
-        os.ftruncate(fd, 0)
-        return fd, hashlib.sha256(), 0
-    return fd, sha, start
 
 
 def _now() -> float:

@@ -10,18 +10,28 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger(__name__)
 
 PIECE = 1 << 20
 OWN = ".soup-cdn"
 QUARANTINED = 16  # bad files kept for somebody to look at; the oldest go
 KEPT = 1 << 30  # bytes of them
 FULL = {errno.ENOSPC, errno.EDQUOT}
-BAD = {errno.EACCES, errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOTDIR}  # this file or folder, no other
+BAD = {  # this file or folder, no other
+    errno.EACCES, errno.EPERM, errno.EIO, errno.EBADMSG, errno.EUCLEAN,
+    errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO,
+}  # fmt: skip
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would be waited for
 _DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 
 
@@ -89,25 +99,46 @@ class Folder:
     def size(self, digest: str) -> int | None:
         """How long the file of a blob is; None where there is none."""
         try:
-            return os.stat(self._at(digest)).st_size
+            seen = os.lstat(self._at(digest))
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno in BAD:
                 return None
             raise
+        return seen.st_size if stat.S_ISREG(seen.st_mode) else None
+
+    def lacking(self, digest: str, size: int) -> int:
+        """How many bytes of a blob of this size are still to come: the file or a part of it may be here."""
+        if self.size(digest) == size:
+            return 0
+        try:
+            return max(0, size - os.lstat(self.part(digest)).st_size)
+        except OSError:
+            return size
 
     def seen(self, digest: str) -> tuple[int, int] | None:
         """Size of a blob's file, and when it was changed, in Unix seconds; None where there is none."""
         try:
-            seen = os.stat(self._at(digest))
+            seen = os.lstat(self._at(digest))
         except OSError:
             return None
-        return seen.st_size, int(seen.st_mtime)
+        return (seen.st_size, int(seen.st_mtime)) if stat.S_ISREG(seen.st_mode) else None
+
+    def opened(self, digest: str) -> int:
+        """The file of a blob, to be read. Raises OSError, one of BAD where something else lies there."""
+        fd = os.open(self._at(digest), READ)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EISDIR, "it is no file")
+        return fd
 
     def keep(self, blobs: Iterable[tuple[str, bytes, int]]) -> list[str]:
-        """Keep small blobs (digest, bytes, Unix time they were created); those whose bytes are right."""
-        kept = []
+        """Keep small blobs (digest, bytes, Unix time they were created); those whose bytes are right.
+
+        Where something lies in the way of one, the others are kept all the same.
+        """
+        kept, stuck = list[str](), dict[str, OSError]()
         for digest, data, created_at in blobs:
             if hashlib.sha256(data).hexdigest() != digest:
                 continue
@@ -118,11 +149,15 @@ class Folder:
                     file.flush()
                     self._finish(file.fileno(), created_at)
                 self._name(new, digest)
-            except BaseException:
+            except BaseException as error:
                 with suppress(FileNotFoundError):
                     os.unlink(new)
-                raise
-            kept.append(digest)
+                if not isinstance(error, OSError) or error.errno not in BAD:
+                    raise
+                stuck[digest] = error
+            else:
+                kept.append(digest)
+        _warn("blobs.no_place", stuck)
         return kept
 
     def _finish(self, fd: int, created_at: int) -> None:
@@ -152,22 +187,24 @@ class Folder:
         """Those (digest, size, Unix time of creation) whose file is right; wrong ones are set aside."""
         found = []
         for digest, size, created_at in blobs:
-            held = self.size(digest)
-            if held is None:
+            try:
+                with open(self.opened(digest), "rb") as file:
+                    if _right(file, digest, size) and _dated(file.fileno(), created_at):
+                        found.append(digest)
+                        continue
+            except FileNotFoundError:
                 continue
-            if held != size or not self.whole(digest):
-                self.set_aside(digest)
-                continue
-            os.utime(self.path(digest), (created_at, created_at))
-            self.path(digest).chmod(0o644)
-            found.append(digest)
+            except OSError as error:
+                if error.errno not in BAD:
+                    raise
+            self.set_aside(digest)
         return found
 
     def whole(self, digest: str) -> bool:
         """Whether the file of a blob has its bytes. Raises OSError where that is no fault of the file."""
         try:
-            with open(self._at(digest), "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+            with open(self.opened(digest), "rb") as file:
+                return _right(file, digest, None)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -176,14 +213,29 @@ class Folder:
             raise
 
     def remove(self, digests: Iterable[str]) -> int:
-        """Remove blobs; how many were here."""
-        removed = 0
+        """Remove blobs; how many were here. What cannot go stays, for the next scan to find.
+
+        Raises OSError where that is no fault of the file.
+        """
+        removed, stuck = 0, dict[str, OSError]()
         for digest in digests:
-            self.remove_parts([digest])
-            with suppress(FileNotFoundError):
-                self.path(digest).unlink()
-                removed += 1
+            try:
+                removed += self.remove_one(digest)
+            except OSError as error:
+                if error.errno not in BAD:
+                    raise
+                stuck[digest] = error
+        _warn("blobs.stuck", stuck)
         return removed
+
+    def remove_one(self, digest: str) -> bool:
+        """Remove a blob; whether it was here. Raises OSError."""
+        self.remove_parts([digest])
+        try:
+            os.unlink(self._at(digest))
+        except FileNotFoundError:
+            return False
+        return True
 
     def remove_parts(self, digests: Iterable[str]) -> None:
         """Give up what was fetched of blobs that are not whole."""
@@ -191,20 +243,32 @@ class Folder:
             self.part(digest).unlink(missing_ok=True)
 
     def set_aside(self, digest: str) -> None:
-        """Take a bad file out of the web server's sight, for somebody to look at; the oldest of many go."""
+        """Take a bad file out of the web server's sight, for somebody to look at; the oldest of many go.
+
+        What is no file at all is removed, unless it is a folder: that stays.
+        """
+        path = self.path(digest)
         try:
-            self.path(digest).rename(self.quarantine / digest)
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                log.warning("blob.no_file", path=str(path), reason="a folder lies in its place")
+                return
+            if not stat.S_ISREG(mode):
+                path.unlink()
+                return
+            path.rename(self.quarantine / digest)
             os.utime(self.quarantine / digest)
         except FileNotFoundError:
             return
         except OSError:  # there is no room even for its name
             with suppress(OSError):  # what can be neither moved nor removed stays, and is not claimed
-                self.path(digest).unlink()
+                path.unlink()
         size = 0
         for place, (_, held, path) in enumerate(sorted(_aged(self.quarantine), reverse=True)):
             size += held
             if place >= QUARANTINED or (place and size > KEPT):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
     def room(self) -> Room:
         """How much room there is. Raises OSError."""
@@ -260,9 +324,32 @@ class Folder:
                 yield path.stem
 
 
+def _warn(event: str, stuck: dict[str, OSError]) -> None:
+    for digest, error in stuck.items():
+        log.warning(event, blobs=len(stuck), digest=digest, reason=str(error))
+        break
+
+
+def _right(file: BufferedReader, digest: str, size: int | None) -> bool:
+    """Whether an open file has the bytes of a blob; None: however long it is."""
+    if size not in {None, os.fstat(file.fileno()).st_size}:
+        return False
+    return hashlib.file_digest(file, "sha256").hexdigest() == digest
+
+
+def _dated(fd: int, created_at: int) -> bool:
+    """Make a file as ours are. One of somebody else may stay as it is if the web server can read it."""
+    try:
+        os.utime(fd, (created_at, created_at))
+        os.fchmod(fd, 0o644)
+    except PermissionError:
+        return bool(os.fstat(fd).st_mode & stat.S_IROTH)
+    return True
+
+
 def _aged(folder: Path) -> Iterator[tuple[float, int, Path]]:
     """Time, size and path of each file."""
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
-            seen = path.stat()
+            seen = path.lstat()
             yield seen.st_mtime, seen.st_size, path

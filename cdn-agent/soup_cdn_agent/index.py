@@ -151,12 +151,15 @@ class Index:
         row = self._row(bytes.fromhex(digest))
         return None if row is None else bool(row[4])
 
-    def wanted(self, limit: int, *, above: int = -1, up_to: int = 1 << 62) -> list[Wanted]:
-        """What is still to be fetched, of sizes above and up to these, oldest change first."""
+    def wanted(self, limit: int, *, above: int = -1, up_to: int = 1 << 62, after: int = -1) -> list[Wanted]:
+        """What is still to be fetched, of sizes above and up to these, oldest change first.
+
+        Only changes of numbers above `after`.
+        """
         rows = self._db.execute(
-            "select digest, size, created_at, seq from blob where here = 0 and size > ? and size <= ?"
-            " order by seq limit ?",
-            (above, up_to, limit),
+            "select digest, size, created_at, seq from blob where here = 0 and seq > ?"
+            " and size > ? and size <= ? order by seq limit ?",
+            (after, above, up_to, limit),
         )
         return [_wanted(row) for row in rows]
 

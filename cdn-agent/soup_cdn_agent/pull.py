@@ -18,11 +18,12 @@ import structlog
 from soup_cdn_agent import origin
 from soup_cdn_agent.core import Core, CoreDown, Refused
 from soup_cdn_agent.feed import Holds
-from soup_cdn_agent.fetch import Wrong, put
+from soup_cdn_agent.fetch import Wrong
 from soup_cdn_agent.folder import FULL, Folder
 from soup_cdn_agent.index import Corrupt, Index, Wanted
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.pace import Pace
+from soup_cdn_agent.part import put
 from soup_cdn_agent.shelf import Shelf
 
 log = structlog.get_logger(__name__)

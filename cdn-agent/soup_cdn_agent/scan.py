@@ -46,7 +46,8 @@ class Scan:
                 unknown += len(found)
                 strays += found[: most - len(strays)]
         known.blobs, known.wanted = await ledger(self._index.counts)
-        if not merging and not known.merging:
+        # Rung: a list was begun and read meanwhile, and what we have counted is half of one, half of another.
+        if not merging and not known.merging and not known.scan.rung:
             await self._judge(strays, unknown)
         if not known.merging:
             await ledger(self._remove_parts)

@@ -65,7 +65,7 @@ class Scrub:
         pace = self._pace if slowly else Pace(0)
         await pace.take(OPENING)
         try:
-            fd = await self._threads.run(os.open, self._folder.path(blob.digest), os.O_RDONLY | os.O_CLOEXEC)
+            fd = await self._threads.run(self._folder.opened, blob.digest)
         except FileNotFoundError:
             return await self._bad(blob, "its file is not there")
         except OSError as error:
@@ -74,7 +74,7 @@ class Scrub:
             return await self._bad(blob, f"it cannot be opened: {error.strerror}")
         sha, place, fault = hashlib.sha256(), 0, None
         try:
-            while piece := await self._threads.run(_read, fd, sha, place):
+            while piece := await self._threads.through(_read, fd, sha, place):
                 place += piece
                 self._known.counted["scrubbed_bytes"] += piece
                 await pace.take(piece)

@@ -137,7 +137,7 @@ class Shelf:
         sizes, stuck = list[int](), dict[str, OSError]()
         for digest, size in blobs:
             try:
-                if self._folder.remove([digest]):
+                if self._folder.remove_one(digest):
                     sizes.append(size)
             except OSError as error:
                 stuck[digest] = error

@@ -18,8 +18,12 @@ mirror = table("mirror", column("id"))  # what tokens refer to
 async def good(
     session: AsyncSession, now: datetime, hashes: Iterable[bytes] | None = None
 ) -> dict[bytes, Token]:
-    """Tokens that have not expired, by hash: all, or those of these hashes."""
-    wanted = select(token).where(or_(token.c.expires_at.is_(None), token.c.expires_at > now))
+    """Tokens that have not expired, by hash: all, or those of these hashes.
+
+    One of a kind that only a newer release knows is worth nothing here.
+    """
+    fresh = or_(token.c.expires_at.is_(None), token.c.expires_at > now)
+    wanted = select(token).where(fresh, token.c.kind.in_([*map(str, Kind)]))
     if hashes is not None:
         wanted = wanted.where(token.c.hash.in_(set(hashes)))
     return {

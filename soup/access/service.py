@@ -23,6 +23,7 @@ ANEW = 60.0  # seconds after which all tokens are read, though nobody has rung
 NOTED = timedelta(minutes=1)  # how exactly `last_used_at` is kept
 PAUSE = 0.1  # seconds between two questions after tokens that are not known here
 STRANGERS = 1000  # tokens in one such question
+REMEMBERED = 100_000  # that nobody has, after which they are asked for again
 UNUSED = 4  # tokens that a mirror has and has never used: more are forgotten, the eldest first
 
 
@@ -79,6 +80,8 @@ class Access:
         async with self._database.reading() as session:
             found = await queries.good(session, self._clock(), hashes)
         known |= found
+        if len(strangers) > REMEMBERED:
+            strangers.clear()
         strangers |= set(hashes) - set(found)
         return [found.get(hash) for hash in hashes]
 

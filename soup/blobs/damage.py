@@ -21,8 +21,9 @@ from soup.core.digest import Digest
 from soup.core.errors import BlobUnknown, StoreDown
 from soup.db.lease import Held
 from soup.db.work import Database
-from soup.stores.base import File, Quarantine, Source, Store
+from soup.stores.base import File, Quarantine, Store
 from soup.stores.disk import Disk
+from soup.stores.spool import Spooled
 
 log = structlog.get_logger(__name__)
 
@@ -103,12 +104,13 @@ class Damage:
         async with self._database.reading() as session:
             return await queries.broken(session, store, after, limit)
 
-    async def mend(self, held: Held, copy: Copy, source: Source) -> bool:
+    async def mend(self, held: Held, copy: Copy, spooled: Spooled) -> bool:
         """Put a damaged copy right, if it still is damaged; whether it was. Nobody sees it as another blob.
 
         Raises LeaseLost, DigestMismatch, NoRoom, StoreDown, DatabaseDown.
         """
         store = await self.store_id()
+        await spooled.sync()  # here, for a large one may take longer than a transaction
         async with self._database.begin() as work:
             await held.check(work.session)
             digest = copy.blob.digest
@@ -117,7 +119,7 @@ class Damage:
                 return False
             if await queries.copy(work.session, copy.row, store) != copy:
                 return False
-            await self._store.put(copy.blob, source)
+            await self._store.put(copy.blob, spooled)
             await queries.place(work.session, [copy.row], store)
         return True
 

@@ -179,14 +179,16 @@ async def known(session: AsyncSession, digests: Sequence[Digest]) -> dict[Digest
     return {facts.digest: facts for facts in map(_facts, rows)}
 
 
-async def trim(session: AsyncSession, before: datetime) -> int:
-    """Forget blobs gone before a moment, and raise the floor above them; how many."""
-    forgotten = (
-        delete(blob)
-        .where(blob.c.state == State.GONE, blob.c.touched_at < before)
-        .where(~select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists())
-        .returning(blob.c.seq)
+async def trim(session: AsyncSession, before: datetime, limit: int) -> int:
+    """Forget blobs gone before a moment, the earliest first, and raise the floor above them; how many."""
+    gone = (
+        blob.c.state == State.GONE,
+        blob.c.state != literal_column(str(State.PRESENT.value)),  # written out, as in the index
+        blob.c.touched_at < before,
+        ~select(placement.c.blob_id).where(placement.c.blob_id == blob.c.id).exists(),
     )
+    some = select(blob.c.id).where(*gone).order_by(blob.c.touched_at).limit(limit)
+    forgotten = delete(blob).where(blob.c.id.in_(some), *gone).returning(blob.c.seq)
     seqs = list((await session.execute(forgotten)).scalars())
     if seqs:
         await session.execute(update(feed).where(feed.c.floor < max(seqs)).values(floor=max(seqs)))
@@ -293,16 +295,29 @@ async def doubt(session: AsyncSession, row: int, store_id: int) -> None:
     )
 
 
-async def verified(session: AsyncSession, rows: Sequence[int], store_id: int, now: datetime) -> None:
-    """These were read, and are good. One that somebody else is at just now is left to the next round."""
+async def verified(session: AsyncSession, copies: Sequence[Copy], store_id: int, now: datetime) -> None:
+    """These were read, and are good.
+
+    One that somebody else is at just now, or was since it was read, is left to the next round.
+    """
     free = await session.execute(
-        select(blob.c.id).where(blob.c.id.in_(rows)).with_for_update(skip_locked=True)
+        select(blob.c.id, blob.c.touched_at)
+        .where(blob.c.id.in_([copy.row for copy in copies]))
+        .with_for_update(skip_locked=True)
     )
-    await session.execute(
-        update(placement)
-        .where(placement.c.blob_id.in_(list(free.scalars())), placement.c.store_id == store_id)
-        .values(state=KEPT, verified_at=now)
-    )
+    touched = {row.id: row.touched_at for row in free}
+    for standing in (KEPT, DAMAGED):
+        rows = [
+            copy.row
+            for copy in copies
+            if copy.damaged == (standing == DAMAGED) and touched.get(copy.row) == copy.touched_at
+        ]
+        await session.execute(
+            update(placement)
+            .where(placement.c.blob_id.in_(rows), placement.c.store_id == store_id)
+            .where(placement.c.state == standing)
+            .values(state=KEPT, verified_at=now)
+        )
 
 
 async def round(session: AsyncSession, store_id: int) -> Round | None:

@@ -98,7 +98,7 @@ class Scrub:
         """Read some blobs and write down what was found; how far it is now, and whether to go on."""
         async with self._database.reading() as session:
             copies = await queries.copies(session, self._store_id, round.after, GROUP)
-        began, whole, failed, in_time = _now(), list[int](), None, True
+        began, whole, failed, in_time = _now(), list[Copy](), None, True
         for copy in copies:
             good, size = None, 0
             try:
@@ -111,7 +111,7 @@ class Scrub:
                 log.error("blob.unreadable", digest=copy.blob.digest, reason=str(error))  # noqa: TRY400 - it says all
                 failed = error
             if good:
-                whole.append(copy.row)
+                whole.append(copy)
             round = Round(
                 round.started_at,
                 copy.blob.digest,
@@ -126,7 +126,7 @@ class Scrub:
             raise failed
         return round, in_time and bool(copies)
 
-    async def _save(self, held: Held, round: Round, whole: list[int], *, ended: bool) -> None:
+    async def _save(self, held: Held, round: Round, whole: list[Copy], *, ended: bool) -> None:
         async with self._database.begin() as work:
             await held.check(work.session)
             now = await self._database.now(work.session)

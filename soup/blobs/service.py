@@ -16,6 +16,7 @@ from soup.blobs.known import Found
 from soup.blobs.model import Changes, Facts, Feed, Kept
 from soup.blobs.reading import Opened, Reading
 from soup.blobs.suspects import Suspects
+from soup.blobs.sweep import sweep
 from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 from soup.core.errors import (
@@ -28,7 +29,6 @@ from soup.core.errors import (
     NotAsExpected,
     SoupError,
     StillBlocked,
-    StoreDown,
 )
 from soup.core.gather import Gather
 from soup.db.lease import Held
@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 
 GROUP = 256  # blobs in one transaction at most
 COUNTED = 100_000  # rows looked at in one question
-SWEPT = 16  # blobs whose bytes go in one transaction
+TRIMMED = 5000  # rows that are forgotten in one transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,12 +221,16 @@ class Blobs:
             absent = [digest for digest, (_, state) in rows.items() if state is State.GONE]
             damaged = await queries.damaged(session, [*present.values()], self._store_id) if present else ()
             failed: dict[Digest, SoupError] = {}
-            for digest in [*absent, *(digest for digest, row in present.items() if row in damaged)]:
-                # The sweep or the scrub may have taken the file after it was put and before we had this lock.
+
+            async def put(digest: Digest) -> None:
                 try:
                     await self._store.put(first[digest].blob, first[digest].source)
                 except SoupError as error:  # no reason to refuse those who came along with it
                     failed[digest] = error
+
+            # The sweep or the scrub may have taken the file after it was put and before we had this lock.
+            again = [*absent, *(digest for digest, row in present.items() if row in damaged)]
+            await asyncio.gather(*map(put, again))
             gone = [digest for digest in absent if digest not in failed]
             known = [row for digest, row in present.items() if digest not in failed]
             if known:
@@ -287,9 +291,16 @@ class Blobs:
 
     async def trim(self, held: Held) -> int:
         """Forget blobs that have been gone for long; how many. Raises LeaseLost."""
-        async with self._database.begin() as work:
-            await held.check(work.session)
-            return await queries.trim(work.session, await self._database.now(work.session) - self._kept)
+        trimmed = 0
+        while not held.over.is_set():
+            async with self._database.begin() as work:
+                await held.check(work.session)
+                before = await self._database.now(work.session) - self._kept
+                some = await queries.trim(work.session, before, TRIMMED)
+            trimmed += some
+            if some < TRIMMED:
+                break
+        return trimmed
 
     async def missing(self, digests: Sequence[Digest]) -> list[Digest]:
         """Those of these digests that are not here, in the order they were asked."""
@@ -328,26 +339,10 @@ class Blobs:
     async def sweep(self, held: Held) -> int:
         """Remove bytes of blobs that have been gone for long enough, and of uploads that died; how many.
 
-        Bytes that cannot be removed do not hold up the others: they are tried again the next time. Raises
-        LeaseLost.
+        Raises LeaseLost.
         """
-        swept, failed = await self._spool.swept(), list[int]()
-        while True:
-            async with self._database.begin() as work:
-                await held.check(work.session)
-                before = await self._database.now(work.session) - self._swept_after
-                rows = await queries.sweepable(work.session, before, SWEPT, but=failed)
-                for row, digest in rows:
-                    try:
-                        await self._store.drop(digest)
-                    except StoreDown as error:
-                        log.warning("blob.not_swept", digest=digest, reason=str(error))
-                        failed.append(row)
-                    else:
-                        await queries.unplace(work.session, row)
-                        swept += 1
-            if len(rows) < SWEPT or len(failed) >= SWEPT:
-                return swept
+        swept = await self._spool.swept()
+        return swept + await sweep(self._database, self._store, held, self._swept_after)
 
     async def counted(self) -> tuple[int, int]:
         """How many blobs are present, and their bytes.

@@ -42,6 +42,8 @@ def load_to_serve(config: Path | None) -> "Settings":
 
 async def recognise(database: "Database") -> str:
     """The uuid of the store that this database knows. Raises Refused where no soup has run on it."""
+    from sqlalchemy import inspect
+
     from soup.blobs import queries
     from soup.core.errors import Refused
     from soup.prepare import STORE
@@ -49,6 +51,8 @@ async def recognise(database: "Database") -> str:
     if database.file is not None and not database.file.exists():
         raise Refused(f"no soup has run here yet: there is no {database.file}")
     async with database.reading() as session:
+        if not await session.run_sync(lambda within: inspect(within.connection()).has_table("store")):
+            raise Refused("no soup has run here yet: the database has no tables of soup")
         known = await queries.store_uuid(session, STORE)
     if known is None:
         raise Refused("no soup has run on this database yet")

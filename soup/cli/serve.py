@@ -1,6 +1,7 @@
 """`soup serve`: answer requests."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ def serve(config: Path | None) -> None:
 
     Without any settings: on port 8080 of this machine, with everything in ./soup-data.
     """
+    # Somebody may reload what has just been started: the signal waits until the parent hears.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from soup.serve.runtime import runtime
 
     settings = load_to_serve(config)
@@ -95,11 +98,16 @@ def welcome(settings: "Settings", prepared: "Prepared") -> None:
     """Say where soup is and what to try."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.server.host, settings.server.host)  # noqa: S104
     url = settings.server.url or f"http://{f'[{host}]' if ':' in host else host}:{settings.server.port}"
-    token = os.path.relpath(prepared.token)
-    bearer = f'-H "Authorization: Bearer $(cat {token})"'
+    if prepared.token is None:
+        where = "not here: make another with TOKEN=$(soup token new admin)"
+        bearer = '-H "Authorization: Bearer $TOKEN"'
+    else:
+        file = os.path.relpath(prepared.token)
+        where = f"in {file} ({'made now' if prepared.new else 'as before'})"
+        bearer = f'-H "Authorization: Bearer $(cat {file})"'
     sys.stdout.write(
         f"soup serves on {url}, with its data in {settings.data.absolute()}\n"
-        f"the administrator's token is in {token} ({'made now' if prepared.new else 'as before'})\n"
+        f"the administrator's token is {where}\n"
         "try:\n"
         f"  curl -T README.md {bearer} {url}/api/blob\n"
         f"  curl -L {url}/$(sha256sum README.md | cut -c1-64)\n"

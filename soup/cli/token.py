@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 import rich_click as click
 
 from soup.cli import columns
-from soup.cli.config import CONFIG, load, on_database
+from soup.cli.config import CONFIG, load, on_database, recognise
 
 if TYPE_CHECKING:
     from soup.access.service import Access
+    from soup.db.work import Database
 
 T = TypeVar("T")
 
@@ -78,4 +79,8 @@ def _with(config: Path | None, act: "Callable[[Access], Awaitable[T]]") -> T:
     from soup.access.service import Access
     from soup.core.bell import Bell
 
-    return on_database(load(config), lambda database: act(Access(database, Bell())))
+    async def within(database: "Database") -> T:
+        await recognise(database)
+        return await act(Access(database, Bell()))
+
+    return on_database(load(config), within)

@@ -19,7 +19,7 @@ class Bell:
         else:
             fd = os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600)
             try:
-                os.ftruncate(fd, 8)
+                os.posix_fallocate(fd, 0, 8)  # where there is no room, say so now: a page that has none kills
                 self._bytes = mmap.mmap(fd, 8)
             finally:
                 os.close(fd)

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from soup.core.errors import BadRange
 
-_SPEC = re.compile("([0-9]{0,20})-([0-9]{0,20})")
+_SPEC = re.compile("([0-9]*)-([0-9]*)")
+_MOST = 20  # digits of a number that is read; one with more lies behind the end of everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ def asked(header: str, size: int) -> Span | None:
 
     Another unit than bytes is ignored, and so are several ranges apart from each other: RFC 9110 (14.2) lets
     a server send the whole. Of several, those that lie outside do not count. Raises BadRange where none is
-    left, where they overlap, and for what is no range at all.
+    left, where they overlap, and for what is no range at all. The end of an empty blob is the whole of it.
     """
     unit, _, specs = header.partition("=")
     if unit.strip().lower() != "bytes":
@@ -36,6 +37,8 @@ def asked(header: str, size: int) -> Span | None:
     spans = sorted((span for span in found if span), key=lambda span: span.first)
     if not spans:
         raise BadRange(f"no such bytes: {header[:100]!r} of {size}", size=size)
+    if not size:
+        return None
     if any(left.last >= right.first for left, right in pairwise(spans)):
         raise BadRange(f"the ranges overlap: {header[:100]!r}", size=size)
     return spans[0] if len(spans) == 1 else None
@@ -44,10 +47,17 @@ def asked(header: str, size: int) -> Span | None:
 def _one(spec: str, size: int) -> Span | None:
     """One range; None where it lies outside. Raises BadRange for what is none."""
     match = _SPEC.fullmatch(spec)
-    if not match or spec == "-" or (match[1] and match[2] and int(match[2]) < int(match[1])):
+    if not match or spec == "-":
         raise BadRange(f"not a range: {spec[:100]!r}", size=size)
-    if match[1]:
-        span = Span(int(match[1]), min(int(match[2]), size - 1) if match[2] else size - 1)
-    else:
-        span = Span(max(0, size - int(match[2])), size - 1)
-    return span if span.first <= span.last else None
+    first, last = (_number(digits) for digits in match.groups())
+    if not match[1]:
+        return Span(max(0, size - last), size - 1) if last else None
+    if match[2] and last < first:
+        raise BadRange(f"not a range: {spec[:100]!r}", size=size)
+    return Span(first, min(last, size - 1) if match[2] else size - 1) if first < size else None
+
+
+def _number(digits: str) -> int:
+    """What they say, as far as it matters. Python reads no more than some thousand digits."""
+    figures = digits.lstrip("0")
+    return int(figures or "0") if len(figures) <= _MOST else 10**_MOST

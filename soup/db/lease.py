@@ -87,21 +87,24 @@ class Lease:
         """Take the lease if it is free, keep it if it is ours. None when another process has it."""
         began = self._steady()
         async with self._database.begin() as work:
-            held = await self._take(work.session, await self._database.now(work.session))
+            held = await self._take(work.session)
         self._held = held
         self._ends = began + self._length.total_seconds() if held else 0.0
         return held
 
-    async def _take(self, session: AsyncSession, now: datetime) -> Held | None:
+    async def _take(self, session: AsyncSession) -> Held | None:
         row = await session.get(LeaseRow, self._name, with_for_update=True)
         if row is None:
             # Two that find no row both insert it, and one of them has it: ask again under the row's lock.
-            first = upsert(session, lease).values(name=self._name, holder="", until=now, epoch=0)
+            until = await self._database.now(session)
+            first = upsert(session, lease).values(name=self._name, holder="", until=until, epoch=0)
             await session.execute(first.on_conflict_do_nothing())
             row = await session.get_one(LeaseRow, self._name, with_for_update=True)
-        # An end further ahead than a lease is long was written by a clock that ran ahead: it binds nobody
-        # (D18).
-        free = row.until <= now or row.until > now + self._length
+        # Under the lock: next to a moment before it, what was written meanwhile is too far ahead.
+        now = await self._database.now(session)
+        # An end far ahead was written by a clock that ran ahead, and binds nobody (D18). One up to twice as
+        # far as a lease is long may be due to a clock that was put back a little, and binds.
+        free = row.until <= now or row.until > now + 2 * self._length
         if row.holder != self.me and not free:
             return None
         if row.holder != self.me:

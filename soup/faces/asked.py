@@ -65,11 +65,12 @@ class Asking:
 
 
 def _query(query: bytes, asker: Asked) -> Asked:
-    """What a query asks for with `direct`, `from` and `download`; anything else in it is ignored (C13)."""
-    try:
-        fields = dict(parse_qsl(query.decode(), keep_blank_values=True, errors="strict", max_num_fields=50))
-    except ValueError as error:
-        raise Invalid("a query that cannot be read") from error
+    """What a query asks for with `direct`, `from` and `download`; anything else in it is ignored (C13).
+
+    What is no UTF-8 is kept as what no value of ours can be.
+    """
+    text = query.decode(errors="surrogateescape")
+    fields = dict(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
     direct = fields.get("direct", "0")
     if direct not in {"0", "1"}:
         raise Invalid(f"direct is 0 or 1, not {direct[:20]!r}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from litestar import Request, Router, delete, get, patch, post, put, route
+from litestar import Request, Router, delete, patch, post, put, route
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from litestar.response import Response
@@ -14,8 +14,9 @@ from soup.blobs.service import Blobs
 from soup.core.blob import State
 from soup.core.clock import text
 from soup.core.digest import Digest
-from soup.faces import body, upload
+from soup.faces import body, reply, upload
 from soup.faces.auth import may
+from soup.faces.look import look
 from soup.faces.manners import Manners
 from soup.mirrors.service import Mirrors
 
@@ -79,7 +80,7 @@ async def _keep(request: Asked, blobs: Blobs, manners: Manners, digest: Digest |
     return Response(answer, status_code=code, headers=told, media_type=told["content-type"])
 
 
-@get("/api/blob:list", guards=[may(*LOOKS)])
+@look("/api/blob:list", guards=[may(*LOOKS)])
 async def every(
     blobs: NamedDependency[Blobs],
     after: FromQuery[Digest | None] = None,
@@ -101,7 +102,7 @@ async def every(
     }
 
 
-@get("/api/blob:changes", guards=[may(*LOOKS)])
+@look("/api/blob:changes", guards=[may(*LOOKS)])
 async def changes(
     request: Asked,
     blobs: NamedDependency[Blobs],
@@ -133,7 +134,7 @@ async def missing(data: JSONBody[Wanted], blobs: NamedDependency[Blobs]) -> Json
     return {"missing": await blobs.missing([Digest(text) for text in data.digests])}
 
 
-@get("/api/blob/{digest:str}", guards=[may(*LOOKS)])
+@look("/api/blob/{digest:str}", guards=[may(*LOOKS)])
 async def facts(
     digest: FromPath[Digest], blobs: NamedDependency[Blobs], mirrors: NamedDependency[Mirrors]
 ) -> Json:
@@ -143,12 +144,14 @@ async def facts(
 
 @patch("/api/blob/{digest:str}", guards=[may()], before_request=body.exactly(Block))
 async def block(
+    request: Asked,
     digest: FromPath[Digest],
     data: JSONBody[Block],
     blobs: NamedDependency[Blobs],
     mirrors: NamedDependency[Mirrors],
 ) -> Json:
     """Block a blob: 410 for everybody who asks for it, and for everybody who sends it. Or unblock it."""
+    await _match(request, digest, blobs)
     await blobs.block(digest, blocked=data.blocked)
     return await _all_of(await blobs.facts(digest), mirrors)
 
@@ -167,9 +170,18 @@ async def _all_of(found: Facts, mirrors: Mirrors) -> Json:
 
 
 @delete("/api/blob/{digest:str}", guards=[may()])
-async def remove(digest: FromPath[Digest], blobs: NamedDependency[Blobs]) -> None:
+async def remove(request: Asked, digest: FromPath[Digest], blobs: NamedDependency[Blobs]) -> None:
     """Delete a blob. It is gone at once; its bytes follow within minutes."""
+    await _match(request, digest, blobs)
     await blobs.delete(digest)
+
+
+async def _match(request: Asked, digest: Digest, blobs: Blobs) -> None:
+    """Raises NotAsExpected where If-Match names other content, BlobUnknown where there is none."""
+    scope: Any = request.scope
+    if b"if-match" in scope["soup.headers"]:
+        await blobs.facts(digest)
+        reply.match(scope["soup.headers"], digest)
 
 
 def face() -> Router:

@@ -9,6 +9,8 @@ from litestar.types import Receive
 
 from soup.core.errors import BadBody, BodyRefused, ClientGone, LengthRequired, TooLarge
 
+FRAMED = frozenset({"2", "3"})  # versions of HTTP in which a body ends by itself; Granian calls 1.0 "1"
+
 
 def announced(scope: Any) -> int | None:
     """How many bytes an upload says it has; None for chunks, which do not say.
@@ -27,7 +29,7 @@ def announced(scope: Any) -> int | None:
         if not (length.isascii() and length.isdigit()):
             raise BadBody("a Content-Length that is no number")
         return int(length)
-    if b"transfer-encoding" not in headers and scope["http_version"] in {"1.0", "1.1"}:
+    if b"transfer-encoding" not in headers and scope["http_version"] not in FRAMED:
         raise LengthRequired("send a Content-Length, or chunks")
     return None
 

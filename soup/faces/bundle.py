@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
-from litestar import Router, get, post
+from litestar import Router, post
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +15,8 @@ from soup.core.digest import Digest
 from soup.faces import body
 from soup.faces.auth import may
 from soup.faces.blob import Cursor, Wanted
-from soup.faces.errors import Headers
+from soup.faces.errors import Headers, send_all
+from soup.faces.look import look
 from soup.faces.manners import Manners
 from soup.faces.reply import Reply, stream
 from soup.faces.slots import Slots
@@ -37,6 +38,10 @@ class Tar:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI. Who breaks off in the middle is broken off: an archive must not look whole when it is not."""
         request: Any = scope
+        if request["method"] == "HEAD":
+            await self._pieces.aclose()
+            await send_all(send, 200, self._headers)
+            return
         request["soup.waited"] = True  # its time is that of the client
         with self._slots.place(self._manners.sync_slots):
             async with aclosing(self._pieces) as pieces:
@@ -52,7 +57,7 @@ async def _from(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[byt
         yield piece
 
 
-@get("/api/blob:bundle", guards=[may(*LOOKS)], media_type="application/x-tar")
+@look("/api/blob:bundle", guards=[may(*LOOKS)], media_type="application/x-tar")
 async def following(
     bundles: NamedDependency[Bundles],
     sync: NamedDependency[Slots],

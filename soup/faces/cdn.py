@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from litestar import Request, Router, delete, get, patch, post
+from litestar import Request, Router, delete, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Response
@@ -15,6 +15,7 @@ from soup.core.clock import text, utc_now
 from soup.core.errors import BadBody, BadMirror, Denied, MirrorUnknown
 from soup.faces import body, report
 from soup.faces.auth import Doors, may
+from soup.faces.look import look
 from soup.faces.manners import Manners
 from soup.mirrors.model import PORTS, Delivery, Fqdn, Mode, Report, Scheme, Terms
 from soup.mirrors.service import Mirrors, View
@@ -133,7 +134,7 @@ async def create(data: JSONBody[NewMirror], mirrors: NamedDependency[Mirrors]) -
     return Response({**shown(view), "token": token}, headers={"location": f"/api/cdn/{view.mirror.id}"})
 
 
-@get(["/api/cdn:list", "/api/cdn"])
+@look(["/api/cdn:list", "/api/cdn"])
 async def every(
     request: Asked,
     mirrors: NamedDependency[Mirrors],
@@ -149,7 +150,7 @@ async def every(
     return [shown(view) for view in await mirrors.every()]
 
 
-@get("/api/cdn/{id:int}", guards=[may(Kind.READ, Kind.MIRROR)])
+@look("/api/cdn/{id:int}", guards=[may(Kind.READ, Kind.MIRROR)])
 async def one(request: Asked, id: FromPath[int], mirrors: NamedDependency[Mirrors]) -> Json:
     """One mirror, and what it has delivered on each of the last 30 days."""
     token = request.state.token

@@ -34,6 +34,7 @@ from soup.mirrors.service import Mirrors
 
 log = structlog.get_logger(__name__)
 
+SPELT = {"standing": "state"}  # parameters whose name the framework wants for itself
 SPREAD = 5  # seconds over which mirrors that find no place are told to come back
 
 
@@ -101,8 +102,9 @@ def _giving(part: Any) -> Callable[[], Any]:
     return lambda: part
 
 
-def _refused(_: Request[Any, Any, Any], error: SoupError) -> Response[bytes]:
-    code, headers, body = problem(error)
+def _refused(request: Request[Any, Any, Any], error: SoupError) -> Response[bytes]:
+    scope: Any = request.scope
+    code, headers, body = problem(error, scope["soup.headers"])
     told = {name.decode(): value.decode() for name, value in headers if name != b"content-length"}
     return Response(body, status_code=code, headers=told, media_type=told["content-type"])
 
@@ -112,7 +114,7 @@ def _framework_refused(_: Request[Any, Any, Any], error: HTTPException) -> Respo
     detail = error.detail
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         faults = (
-            f"{one.get('key', '')}: {one['message']}".removeprefix(": ")
+            f"{SPELT.get(one.get('key', ''), one.get('key', ''))}: {one['message']}".removeprefix(": ")
             for one in error.extra
             if "message" in one
         )

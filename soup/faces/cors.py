@@ -1,6 +1,9 @@
 """Every answer of a blob's path may be read by every page (C12)."""
 
-EXPOSED = "Accept-Ranges Content-Disposition Content-Range Digest ETag Link Location Repr-Digest X-Request-Id"
+EXPOSED = (
+    "Accept-Ranges Content-Disposition Content-Range Digest ETag Link Location Repr-Digest Retry-After "
+    "X-Request-Id"
+)
 CORS: list[tuple[bytes, bytes]] = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", ", ".join(EXPOSED.split()).encode()),

@@ -29,7 +29,8 @@ class Direct:
         Raises BlobMissing, BadRange, NotAsExpected, Busy and StoreDown. Where some of it is out by then, the
         scope has `soup.started`.
         """
-        answer = reply.decide(scope["soup.headers"], blob, asked.download)
+        closed = self._manners.closed
+        answer = reply.decide(scope["soup.headers"], blob, asked.download, closed=closed)
         answer.headers.extend(scope["soup.ids"])
         if answer.span is None:
             self._tally.count(answer.status, scope["soup.began"])

@@ -1,5 +1,6 @@
 """What every answer of the framework gets on its way out."""
 
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
@@ -7,6 +8,7 @@ from litestar.exceptions import LitestarException
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from soup import metrics
+from soup.faces.errors import NO_STORE
 from soup.faces.exchange import Exchange
 from soup.faces.manners import Manners
 
@@ -14,7 +16,10 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}  # client
 
 
 class Envelope:
-    """Adds the id of the request and CORS, counts, and keeps watch over the body (`Exchange`)."""
+    """Adds the id of the request and CORS, counts, and keeps watch over the body (`Exchange`).
+
+    No cache may keep an answer: it is of this moment, and may hold a token. The description stays as it is.
+    """
 
     def __init__(self, inner: ASGIApp, manners: Manners) -> None:
         self._inner, self._manners = inner, manners
@@ -25,10 +30,12 @@ class Envelope:
         began = perf_counter()
         exchange = Exchange(request, receive, send, self._manners.upload_idle)
         extra = [*request["soup.ids"], *request.get("soup.cors", ())]
+        described = request["path"].startswith("/schema")
 
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *extra]
+                stored = described and message["status"] == HTTPStatus.OK
+                message["headers"] = [*message.get("headers", ()), *extra, *(() if stored else NO_STORE)]
             await exchange.send(message)
 
         try:

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -43,6 +43,9 @@ STATUS: dict[type[SoupError], int] = {
     errors.Refused: 503,
 }
 
+NO_STORE: Headers = [(b"cache-control", b"no-store")]  # a cache may keep even a 404 where nothing is said
+_CHALLENGE = b'Bearer realm="soup"'
+
 LONGEST = 8192  # bytes of one header value, as nginx and Apache have it
 _HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(:\d{0,5})?")
 _REQUEST_ID = re.compile(rb"[0-9A-Fa-f]{1,64}")
@@ -53,8 +56,8 @@ def status(kind: type[SoupError]) -> int:
     return next(STATUS[parent] for parent in kind.__mro__ if parent in STATUS)
 
 
-def problem(error: SoupError) -> tuple[int, Headers, bytes]:
-    """An error as a problem document (RFC 9457): status, headers, body."""
+def problem(error: SoupError, sent: Mapping[bytes, bytes] | None = None) -> tuple[int, Headers, bytes]:
+    """An error as a problem document (RFC 9457): status, headers, body. `sent`: the request's headers."""
     kind, code = type(error), status(type(error))
     fields: dict[str, object] = {
         "type": f"urn:soup:error:{kind.slug()}",
@@ -69,7 +72,10 @@ def problem(error: SoupError) -> tuple[int, Headers, bytes]:
     if isinstance(error, errors.Unavailable):
         headers.append((b"retry-after", b"%d" % error.retry_after))
     if isinstance(error, errors.Unauthenticated):
-        headers.append((b"www-authenticate", b'Bearer realm="soup"'))
+        wrong = (sent or {}).get(b"authorization", b"").lower().startswith(b"bearer ")
+        headers.append((b"www-authenticate", _CHALLENGE + (b', error="invalid_token"' if wrong else b"")))
+    if kind is errors.Denied:  # those that descend from it are not for want of a better token
+        headers.append((b"www-authenticate", _CHALLENGE + b', error="insufficient_scope"'))
     if isinstance(error, errors.NotAllowed):
         headers.append((b"allow", error.allow.encode()))
     if isinstance(error, errors.BadRange):
@@ -217,8 +223,8 @@ async def _answer(scope: Any, receive: Receive, send: Send, error: SoupError) ->
     if scope.get("soup.started"):
         # The status line is out: breaking off is the only true answer left. Granian does when we fail.
         raise error
-    code, headers, body = problem(error)
+    code, headers, body = problem(error, scope.get("soup.headers"))
     if has_body(scope["headers"]):
         send = Exchange(scope, receive, send, 0).send
     cors = scope.get("soup.cors") or (CORS if is_blob(scope["path"]) else ())
-    await send_all(send, code, [*headers, *scope["soup.ids"], *cors], body)
+    await send_all(send, code, [*headers, *NO_STORE, *scope["soup.ids"], *cors], body)

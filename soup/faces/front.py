@@ -23,7 +23,7 @@ from soup.faces.asked import PLAIN, Asked, Asking
 from soup.faces.auth import CREDENTIALS
 from soup.faces.cors import CORS, digest_of
 from soup.faces.direct import Direct
-from soup.faces.errors import Headers, problem, send_all, status
+from soup.faces.errors import NO_STORE, Headers, problem, send_all, status
 from soup.faces.manners import Manners
 from soup.faces.tally import Tally
 from soup.mirrors.service import Mirrors
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 PRESENT, BLOCKED = int(State.PRESENT), int(State.BLOCKED)
 ALLOW = b"GET, HEAD, OPTIONS, PUT"
 
-_REDIRECT: Headers = [(b"cache-control", b"no-store"), (b"content-length", b"0"), *CORS]
+_REDIRECT: Headers = [*NO_STORE, (b"content-length", b"0"), *CORS]
 _PREFLIGHT: Headers = [
     (b"access-control-allow-methods", ALLOW),
     (
@@ -56,7 +56,7 @@ def _prepared(kind: type[SoupError], detail: str) -> Answer:
     blank = "0" * 64
     code, headers, body = problem(kind(detail, digest=blank))
     before, after = body.split(blank.encode())
-    return code, [*headers, *CORS], (before, after)
+    return code, [*headers, *NO_STORE, *CORS], (before, after)
 
 
 UNKNOWN_ANSWER = _prepared(BlobUnknown, "no such blob")
@@ -180,7 +180,7 @@ class Front:
             scope["soup.cors"] = CORS
             await self._rest(scope, receive, send)
         else:
-            raise NotAllowed(f"{method} is not for a blob", allow=ALLOW.decode(), digest=path[1:])
+            raise NotAllowed(f"{method[:40]} is not for a blob", allow=ALLOW.decode(), digest=path[1:])
 
 
 def _duplicates(links: Sequence[bytes], digest: bytes) -> bytes:

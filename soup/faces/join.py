@@ -1,6 +1,6 @@
 """/api/cdn:join: mirrors that join by themselves."""
 
-from litestar import Router, get, post
+from litestar import Router, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from litestar.response import Response
@@ -11,6 +11,7 @@ from soup.core.clock import text
 from soup.faces import body
 from soup.faces.auth import may
 from soup.faces.cdn import Json, Port, shown
+from soup.faces.look import look
 from soup.mirrors.joins import Joins
 from soup.mirrors.model import PORTS, Fqdn, Mode, Scheme, Terms
 from soup.mirrors.service import Mirrors
@@ -37,7 +38,7 @@ async def join(data: JSONBody[Joining], joins: NamedDependency[Joins]) -> Respon
     return Response({**shown(view), "token": token}, status_code=201 if new else 200, headers=where)
 
 
-@get("/api/cdn:barred", guards=[may(Kind.READ)])
+@look("/api/cdn:barred", guards=[may(Kind.READ)])
 async def barred(mirrors: NamedDependency[Mirrors]) -> list[Json]:
     """Addresses at which no mirror may join, and since when. To add a mirror there lifts it."""
     return [{"fqdn": bar.fqdn, "port": bar.port, "since": text(bar.since)} for bar in await mirrors.barred()]

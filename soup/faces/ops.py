@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any
 
-from litestar import Request, Router, get, route
+from litestar import Request, Router
 from litestar.di import NamedDependency
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
@@ -24,6 +24,7 @@ from litestar.openapi.spec.open_api import OpenAPI
 from litestar.response import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from soup.faces.look import look
 from soup.metrics import exposition
 
 Json = dict[str, Any]
@@ -35,13 +36,13 @@ READY = ["/readyz", "/health/ready", "/readiness", "/redines"]
 ALWAYS = frozenset({*LIVE, *READY, "/metrics"})  # answered before anything else can be
 
 
-@route(LIVE, http_method=["GET", "HEAD"], status_code=200)
+@look(LIVE)
 async def live() -> Json:
     """Whether this process answers at all."""
     return {"status": "ok"}
 
 
-@route(READY, http_method=["GET", "HEAD"], status_code=200)
+@look(READY)
 async def ready(ready: NamedDependency[Ready]) -> Response[Json]:
     """Whether it can do its work: 503 with the reason where it cannot."""
     reason = await ready()
@@ -50,7 +51,7 @@ async def ready(ready: NamedDependency[Ready]) -> Response[Json]:
     return Response({"status": "degraded", "reason": reason}, status_code=503, headers={"retry-after": "1"})
 
 
-@get("/metrics")
+@look("/metrics")
 async def metrics(flush: NamedDependency[Callable[[], None]]) -> Response[bytes]:
     """What Prometheus reads: all workers together."""
     flush()

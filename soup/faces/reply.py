@@ -12,12 +12,15 @@ from litestar.types import Receive, Send
 from soup import metrics
 from soup.core import conditional, span
 from soup.core.blob import Blob
+from soup.core.digest import Digest
 from soup.core.errors import BadRange, Invalid, NotAsExpected, TooSlow
 from soup.core.span import Span
 from soup.faces.cors import CORS
 from soup.faces.errors import Headers
 
 FOREVER: Headers = [(b"cache-control", b"public, max-age=31536000, immutable")]
+# `public` would let a shared cache give what a token was asked for to anybody (RFC 9111, 3.5)
+OWN_FOREVER: Headers = [(b"cache-control", b"private, max-age=31536000, immutable")]
 BYTES: Headers = [
     (b"content-type", b"application/octet-stream"),
     (b"x-content-type-options", b"nosniff"),
@@ -35,12 +38,21 @@ class Reply:
     span: Span | None
 
 
-def decide(headers: dict[bytes, bytes], blob: Blob, download: str | None) -> Reply:
-    """200, 206 or 304. Raises NotAsExpected (412) and BadRange (416)."""
+def decide(
+    headers: dict[bytes, bytes],
+    blob: Blob,
+    download: str | None,
+    *,
+    closed: bool = False,
+) -> Reply:
+    """200, 206 or 304. Raises NotAsExpected (412) and BadRange (416).
+
+    `closed`: not everybody may read it.
+    """
     digest = blob.digest
-    if b"if-match" in headers and not conditional.strongly_listed(_text(headers, b"if-match"), digest.etag):
-        raise NotAsExpected("If-Match names other content than this", digest=digest)
-    common: Headers = [(b"etag", b'"%s"' % digest.encode()), *FOREVER, *CORS]
+    match(headers, digest)
+    cached = OWN_FOREVER if closed else FOREVER
+    common: Headers = [(b"etag", b'"%s"' % digest.encode()), *cached, *CORS]
     if b"if-none-match" in headers and conditional.listed(_text(headers, b"if-none-match"), digest.etag):
         return Reply(304, common, None)
     wanted = None
@@ -62,6 +74,12 @@ def decide(headers: dict[bytes, bytes], blob: Blob, download: str | None) -> Rep
     return Reply(206, common, sent)
 
 
+def match(headers: dict[bytes, bytes], digest: Digest) -> None:
+    """Raises NotAsExpected where If-Match names other content than this (13.1.1)."""
+    if b"if-match" in headers and not conditional.strongly_listed(_text(headers, b"if-match"), digest.etag):
+        raise NotAsExpected("If-Match names other content than this", digest=digest)
+
+
 def _span(header: str, blob: Blob) -> Span | None:
     try:
         return span.asked(header, blob.size)
@@ -79,7 +97,7 @@ def file_name(text: str) -> str:
 
     Raises Invalid for a path, control characters, or too long a name.
     """
-    if not text.strip() or len(text.encode()) > _MAX_NAME or not text.isprintable():
+    if not text.isprintable() or not text.strip() or len(text.encode()) > _MAX_NAME:
         raise Invalid(f"not a file name: {text[:80]!r}")
     if "/" in text or "\\" in text or text in {".", ".."}:
         raise Invalid(f"a file name, not a path: {text[:80]!r}")

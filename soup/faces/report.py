@@ -57,12 +57,18 @@ class _Said(msgspec.Struct):
     boot_id: _Word | None = None
     totals: dict[str, _Count] | None = None
 
+    def __post_init__(self) -> None:
+        words = (self.message, self.epoch, self.agent, self.boot_id, *(self.totals or ()))
+        if any("\0" in word for word in words if word):
+            raise ValueError("a text has a NUL in it, which no table could hold")
+
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """The fields of a PATCH, as they were sent."""
+    """The fields of a PATCH, as they were sent. `texts`: some as text, in a query or a form."""
 
     fields: dict[str, Any]
+    texts: bool = False
 
     @property
     def changes(self) -> bool:
@@ -73,7 +79,8 @@ class Patch:
         """What it says as a report. Raises BadReport."""
         fields = self.fields
         status = _status(fields["status"]) if "status" in fields else None
-        said = converted({key: value for key, value in fields.items() if key != "status"}, _Said, BadReport)
+        rest = {key: value for key, value in fields.items() if key != "status"}
+        said = converted(rest, _Said, BadReport, strict=not self.texts)
         holds, disk = said.holds or _Holds(), said.disk or _Room()
         return Report(
             status,
@@ -92,10 +99,10 @@ class Patch:
         )
 
 
-def converted(fields: dict[str, Any], kind: type[S], error: type[Invalid]) -> S:
-    """These fields as a value of a kind. Raises `error` where they are not."""
+def converted(fields: dict[str, Any], kind: type[S], error: type[Invalid], *, strict: bool = True) -> S:
+    """These fields as a value of a kind; not `strict`: text that is one too. Raises `error` where not."""
     try:
-        return msgspec.convert(fields, kind)
+        return msgspec.convert(fields, kind, strict=strict)
     except msgspec.ValidationError as fault:
         raise error(str(fault)) from fault
 
@@ -106,11 +113,12 @@ def parse(query: bytes, media_type: bytes, body: bytes) -> Patch:
     Raises BadReport where it contradicts itself, BodyRefused for a body of another kind.
     """
     fields = _pairs(query)
+    texts = bool(fields) or not _is_json(media_type, body)
     for key, value in _body(media_type, body).items():
         if key in fields and not _same(key, fields[key], value):
             raise BadReport(f"{key} is {fields[key]!r} in the query and {value!r} in the body")
         fields[key] = value
-    return Patch(fields)
+    return Patch(fields, texts)
 
 
 def _same(key: str, one: Any, other: Any) -> bool:
@@ -122,10 +130,12 @@ def _body(media_type: bytes, body: bytes) -> dict[str, Any]:
         raise BodyRefused("a report is JSON, a form (application/x-www-form-urlencoded), or nothing at all")
     if not body.strip():
         return {}
+    return _json(body) if _is_json(media_type, body) else _pairs(body)
+
+
+def _is_json(media_type: bytes, body: bytes) -> bool:
     # curl -d says it sends a form, whatever it sends
-    if media_type.endswith(b"json") or body.lstrip()[:1] in {b"{", b"["}:
-        return _json(body)
-    return _pairs(body)
+    return media_type.endswith(b"json") or body.lstrip()[:1] in {b"{", b"["}
 
 
 def _json(body: bytes) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from soup.access.model import Kind
 from soup.blobs.service import Blobs
 from soup.core import conditional
+from soup.core.blob import State
 from soup.core.digest import Digest
-from soup.core.errors import SoupError
-from soup.faces import body
+from soup.core.errors import NotAsExpected, SoupError
+from soup.faces import body, reply
 from soup.faces.auth import Doors
 from soup.faces.cors import digest_of
 from soup.faces.errors import Headers, problem, send_all
@@ -44,7 +45,7 @@ class Upload:
             digest = Digest(path.removeprefix(f"{PATH}/")) if named else None
             code, headers, answer = await keep(request, receive, self._blobs, self._manners, digest)
         except SoupError as error:
-            code, headers, answer = problem(error)
+            code, headers, answer = problem(error, request["soup.headers"])
         await send_all(send, code, headers, answer)
 
 
@@ -53,7 +54,8 @@ async def keep(
 ) -> tuple[int, Headers, bytes]:
     """Keep what a request brings, under this digest or its own: status, headers and body of the answer.
 
-    Raises what `Blobs.expect` and `Blobs.keep` do, BodyRefused, BadBody, LengthRequired, ClientGone, TooSlow.
+    Raises what `Blobs.expect` and `Blobs.keep` do, BodyRefused, BadBody, LengthRequired, NotAsExpected,
+    ClientGone, TooSlow.
     """
     headers: dict[bytes, bytes] = scope["soup.headers"]
     length = body.announced(scope)
@@ -63,6 +65,8 @@ async def keep(
     )
     with blobs.place(manners.upload_slots):
         await blobs.expect(digest, length, only_new=only_new)
+        if b"if-match" in headers:
+            await _match(headers, blobs, digest)
         kept = await blobs.keep(body.pieces(receive, length), digest, only_new=only_new)
     path = f"/{kept.digest}"
     told = {"digest": str(kept.digest), "size": kept.size, "url": (manners.url or _asked_as(headers)) + path}
@@ -77,6 +81,14 @@ async def keep(
         ],
         answer,
     )
+
+
+async def _match(headers: dict[bytes, bytes], blobs: Blobs, digest: Digest | None) -> None:
+    """Raises NotAsExpected where nothing is here that If-Match could name."""
+    found = await blobs.ask(digest.raw) if digest is not None else None
+    if digest is None or found is None or found[2] != State.PRESENT:
+        raise NotAsExpected("If-Match asks for what is here already, and nothing is", digest=digest)
+    reply.match(headers, digest)
 
 
 def _asked_as(headers: dict[bytes, bytes]) -> str:

@@ -29,6 +29,9 @@ class Status(IntEnum):
     ERROR = 3
 
 
+WELL = {Status.OK, Status.WARNING}  # who says either is chosen alike
+
+
 class Fqdn(str):
     """A host name or address as it stands in a URL, in lower case. If it exists, it is valid.
 
@@ -112,8 +115,10 @@ class Report:
         A mirror that gets on says at each step what it lacks of the blobs that it has just heard of: that is
         no less than before.
         """
-        if (self.status, self.leaving, self.epoch, self.smallest, self.largest) != (
-            other.status, other.leaving, other.epoch, other.smallest, other.largest
+        if self.status != other.status and not {self.status, other.status} <= WELL:
+            return True
+        if (self.leaving, self.epoch, self.smallest, self.largest) != (
+            other.leaving, other.epoch, other.smallest, other.largest
         ):  # fmt: skip
             return True
         mine, others = (inf if said.synced_to is None else said.synced_to for said in (self, other))

@@ -15,7 +15,7 @@ from soup.core.clock import Steady
 from soup.core.errors import DatabaseDown
 from soup.mirrors import policy
 from soup.mirrors.model import HEARTBEAT, Mirror, Report, Status
-from soup.mirrors.policy import NOBODY, Member, Picture, Rules
+from soup.mirrors.policy import NOBODY, Member, Picture, Rules, Tier
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +93,7 @@ class Live:
                 return
             try:
                 await self._load_all()
+                self._measure()
             except DatabaseDown as error:
                 self._heard = self._bell.rung
                 log.warning("mirrors.stale", reason=str(error))
@@ -102,31 +103,41 @@ class Live:
         async with self._alone:
             if only is None:
                 await self._load_all()
+                self._measure()
             else:
                 await self._load(only)
 
     async def look(self) -> None:
         """Hear of new reports. Who is a mirror, and what is held against one, changes with the bell.
 
-        Raises DatabaseDown.
+        Raises DatabaseDown; who has fallen silent is seen all the same.
         """
         async with self._alone:
-            now = self.now()
-            if self.stale or now >= self._everybody:
-                await self._load_all()
-                return
-            thorough = now >= self._thorough
-            seen = await self._source.seen(now - self._looked + (2 * THOROUGH if thorough else OVERLAP))
-            self._looked = now
-            if thorough:
-                self._thorough = now + THOROUGH
-            changed = [id for id, at in seen.items() if self._seen.get(id) != at]
-            if changed:
-                await self._load(changed)
-            elif (history := await self._ask()) != self._history or not self._whole or self._waning(now):
-                self._history = history
-                self._draw()
-            self._measure()
+            try:
+                await self._look()
+            except DatabaseDown:
+                if self._waning(self.now()):
+                    self._draw()
+                raise
+            finally:
+                self._measure()
+
+    async def _look(self) -> None:
+        now = self.now()
+        if self.stale or now >= self._everybody:
+            await self._load_all()
+            return
+        thorough = now >= self._thorough
+        seen = await self._source.seen(now - self._looked + (2 * THOROUGH if thorough else OVERLAP))
+        self._looked = now
+        if thorough:
+            self._thorough = now + THOROUGH
+        changed = [id for id, at in seen.items() if self._seen.get(id) != at]
+        if changed:
+            await self._load(changed)
+        elif (history := await self._ask()) != self._history or not self._whole or self._waning(now):
+            self._history = history
+            self._draw()
 
     async def _load_all(self) -> None:
         rung, now = self._bell.rung, self.now()
@@ -137,7 +148,6 @@ class Live:
         self._heard, self._looked = rung, now
         self._thorough, self._everybody = now + THOROUGH, now + EVERYBODY
         self._draw()
-        self._measure()
 
     async def _load(self, only: Collection[int]) -> None:
         found, moment = await self._source.some(only)
@@ -208,11 +218,15 @@ class Live:
         self._rested = ended + (ended - began) / SHARE if ended - began > QUICK else ended
 
     def _waning(self, now: float) -> bool:
-        """Whether a moment is near from which every choice would look at who is silent.
+        """Whether every choice looks at who is silent, or will in a moment.
 
-        A report moves that moment in its member, and in the picture when it is drawn.
+        A report moves that moment in its member, and in the picture when it is drawn; who is silent by then
+        is left out of it.
         """
-        return any(now <= tier.until < now + OVERLAP for tier in self.picture.tiers)
+        return any(
+            tier.until < now + OVERLAP if tier.links else _mostly_silent(tier, now)
+            for tier in self.picture.tiers
+        )
 
     def _measure(self) -> None:
         metrics.MIRRORS.labels("online").set(sum(self.online(mirror.id) for mirror in self.mirrors.values()))
@@ -243,6 +257,11 @@ class Live:
     def explain(self, id: int) -> str | None:
         """Why a mirror would not be chosen now; None where it would be."""
         return policy.explain(self.picture, id, self.now(), self.rules)
+
+
+def _mostly_silent(tier: Tier, now: float) -> bool:
+    """Whether draws from it would be in vain until all are looked at one by one."""
+    return 2 * sum(now > member.silent_at for member in tier.members) > len(tier.members)
 
 
 def _said(before: Report | None, report: Report, status: Status) -> Report:

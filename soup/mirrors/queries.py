@@ -1,6 +1,6 @@
 """Session in, values out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -102,11 +102,20 @@ async def every(
 ) -> list[Mirror]:
     """All mirrors, or those of some ids, in order of id. `locked`: until the transaction ends."""
     wanted = _both.order_by(mirror.c.id)
-    if only is not None:
-        wanted = wanted.where(mirror.c.id.in_(list(only)))
     if locked:
         wanted = wanted.with_for_update(of=mirror)
-    return [_value(row) for row in await session.execute(wanted)]
+    if only is None:
+        return [_value(row) for row in await session.execute(wanted)]
+    found = list[Mirror]()
+    for some in _pieces(sorted(only)):
+        found += [_value(row) for row in await session.execute(wanted.where(mirror.c.id.in_(some)))]
+    return found
+
+
+def _pieces(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """So many at once as one question may name."""
+    for start in range(0, len(ids), SOME):
+        yield ids[start : start + SOME]
 
 
 async def anew(session: AsyncSession, known: Mapping[int, Mirror]) -> list[Mirror]:
@@ -118,8 +127,7 @@ async def anew(session: AsyncSession, known: Mapping[int, Mirror]) -> list[Mirro
     rows = (await session.execute(_standing)).all()
     same = {row.id: known[row.id] for row in rows if row.id in known and _same(known[row.id], row)}
     changed = [row.id for row in rows if row.id not in same]
-    for start in range(0, len(changed), SOME):
-        same |= {one.id: one for one in await every(session, changed[start : start + SOME])}
+    same |= {one.id: one for one in await every(session, changed)}
     return [same[row.id] for row in rows if row.id in same]
 
 
@@ -312,7 +320,7 @@ async def deliver(session: AsyncSession, delivered: Mapping[int, Delivery], day:
         for name in ("bytes", "requests")
     }
     rows = [
-        {"mirror_id": id, "day": day, "bytes": more.bytes, "requests": more.requests}
+        {"mirror_id": id, "day": day, "bytes": min(more.bytes, FULL), "requests": min(more.requests, FULL)}
         for id, more in delivered.items()
     ]
     await session.execute(
@@ -352,11 +360,13 @@ async def silence(session: AsyncSession, ids: Iterable[int], now: datetime, seco
     silenced = (
         update(report)
         .where(
-            report.c.mirror_id.in_(list(ids)),
             ~report.c.last_seen.between(now - length, now + length),
             report.c.status != Status.OFFLINE,
         )
         .values(status=Status.OFFLINE)
         .returning(report.c.mirror_id)
     )
-    return list((await session.execute(silenced)).scalars())
+    found = list[int]()
+    for some in _pieces(list(ids)):
+        found += (await session.execute(silenced.where(report.c.mirror_id.in_(some)))).scalars()
+    return found

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from random import Random
 
 import structlog
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from soup import metrics
@@ -223,16 +224,22 @@ class Mirrors:
             raise MirrorUnknown(f"no mirror {id}")
         metrics.REPORTS.inc()
 
-    async def _write(self, heard: Sequence[_Heard]) -> Sequence[bool]:
-        """Whether each mirror exists.
+    async def _write(self, heard: Sequence[_Heard]) -> Sequence[bool | BaseException]:
+        """Whether each mirror exists, or why what it says cannot be written.
 
         A database that is busy for longer than it makes one wait is asked once more: an agent whose report is
-        refused may be silent until its next (S19).
+        refused may be silent until its next (S19). Where it refuses a value, halves are written until that
+        stands alone: one report must not cost those that came with it.
         """
         try:
             return await self._write_once(heard)
-        except DatabaseDown:
-            return await self._write_once(heard)
+        except (DatabaseDown, OverflowError) as error:
+            if not _refused(error):
+                return await self._write_once(heard)
+            if len(heard) == 1:
+                return [error]
+        half = len(heard) // 2
+        return [*await self._write(heard[:half]), *await self._write(heard[half:])]
 
     async def _write_once(self, heard: Sequence[_Heard]) -> Sequence[bool]:
         """One transaction for all that came together."""
@@ -329,3 +336,8 @@ class Mirrors:
         """Wait for what is being written."""
         await self._reports.idle()
         await self._verdicts.idle()
+
+
+def _refused(error: Exception) -> bool:
+    """Whether the database does not take a value; the library of SQLite says so in an error of Python's."""
+    return isinstance(error, OverflowError) or isinstance(error.__cause__, DataError)

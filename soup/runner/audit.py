@@ -246,7 +246,7 @@ def _misfit(answer: Answer, question: _Question) -> str | None:
     if answer.status == 206 and span is not None:  # noqa: PLR2004
         wanted = f"bytes {span.first}-{span.last}/{size}"
         if answer.content_range != wanted:
-            return f"it answered {answer.content_range!r} and not {wanted!r} of {question.name}"
+            return f"it answered {answer.content_range[:100]!r} and not {wanted!r} of {question.name}"
     length = size if span is None else span.length
     if len(answer.body) < length:
         return f"it sent {len(answer.body)} bytes of {question.name} and not {length}"

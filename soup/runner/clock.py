@@ -75,6 +75,9 @@ class Runner:
         except SoupError as error:
             log.warning("lease.unknown", reason=str(error))
             held = self._lease.held
+        except Exception:
+            log.exception("lease.unknown")
+            held = self._lease.held
         if abs(_apart() - self._apart) > JUMP:
             # The scheduler goes by the clock on the wall: set back, it would stop the jobs for as long.
             self._stop()

@@ -45,6 +45,7 @@ class Outside:
     def __init__(self, disk: Disk, ca_file: Path | None, *, private: bool = False) -> None:
         self._disk, self._ca_file, self._private = disk, ca_file, private
         self._client: httpx.AsyncClient | None = None
+        self._making = asyncio.Lock()
         self._names = Names()
 
     def become(self, ca_file: Path | None, *, private: bool = False) -> None:
@@ -54,9 +55,13 @@ class Outside:
             self._ca_file, self._client = ca_file, None
 
     async def _made(self) -> httpx.AsyncClient:
-        if self._client is None:
-            self._client = await self._disk.run(_client, self._ca_file)
-        return self._client
+        async with self._making:
+            while self._client is None:
+                ca_file = self._ca_file
+                made = await self._disk.run(_client, ca_file)
+                if ca_file == self._ca_file:  # it may be another by now
+                    self._client = made
+            return self._client
 
     async def ask(
         self, url: str, span: Span | None, most: int, *, turn: int = 0, joined: bool = False

@@ -71,6 +71,7 @@ class Repair:
         """
         known = await self._damage.known(self._after, LOOKED)
         until = _now() + self._share
+        self._forget()
         self._after = known[-1][0].row if len(known) == LOOKED else 0
         for copy, facts in known:
             digest = facts.digest
@@ -83,6 +84,11 @@ class Repair:
         await self.under_way.wait(until)
         mended, self._mended = self._mended, 0
         return mended
+
+    def _forget(self) -> None:
+        """Those that nobody has tried again for long after their rest: they are good by now, or gone."""
+        over = _now() - PAUSES[1]
+        self._resting = {digest: rest for digest, rest in self._resting.items() if rest.until > over}
 
     def _rests(self, digest: Digest) -> bool:
         rest = self._resting.get(digest)

@@ -246,9 +246,9 @@ class Parent:
                     os.kill(place.pid, signal.SIGKILL)
 
     def _reread(self) -> None:
-        """Take settings that have changed."""
-        found = self._reload.settled(self._settings)
-        if found is not None and self._ends is None:
+        """Take settings that have changed; whoever is stopping does not."""
+        found = self._reload.settled(self._settings) if self._ends is None else None
+        if found is not None:
             self._settings = found
             self._tell({"settings": found.model_dump(mode="json")})
 

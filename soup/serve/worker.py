@@ -16,6 +16,7 @@ from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
+from pydantic import ValidationError
 
 from soup import logs, metrics
 from soup.app import Soup, build
@@ -120,11 +121,22 @@ async def _obey(line: socket.socket, soup: Soup, ready: asyncio.Event, over: asy
             if "prepared" in order:
                 ready.set()
             if "settings" in order:
-                settings = Settings.model_validate(order["settings"])
-                logs.set_up(settings.log.format, settings.log.level)
-                soup.adopt(settings)
+                _adopt(soup, order["settings"])
         log.error("parent.gone")
         if RUNTIME in os.environ:
             shutil.rmtree(os.environ[RUNTIME], ignore_errors=True)  # what the parent would have done
     finally:
         over.set()  # whatever went wrong: who cannot hear the parent is of no use to it
+
+
+def _adopt(soup: Soup, said: object) -> None:
+    """Go by these settings, or as before where a file they name has gone since the parent has read it."""
+    try:
+        settings = Settings.model_validate(said)
+    except ValidationError as error:
+        # Not the error itself: it quotes what it was given, passwords as well.
+        faults = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        log.error("settings.not_taken", process=os.getpid(), reason="; ".join(faults))  # noqa: TRY400 - see above
+        return
+    logs.set_up(settings.log.format, settings.log.level)
+    soup.adopt(settings)

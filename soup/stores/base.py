@@ -8,6 +8,8 @@ from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.core.span import Span
 
+File = tuple[int, int, int, int]  # inode, size, moments of its last change: tells a file from its successor
+
 
 class Source(Protocol):
     """Bytes that can be read again: a second store can be tried after a first has failed."""
@@ -34,8 +36,8 @@ class Store(Protocol):
     async def has(self, digest: Digest) -> bool:
         """Whether it is here."""
 
-    async def drop(self, digest: Digest) -> None:
-        """Forget it. Forgetting what is not here is no error."""
+    async def drop(self, digest: Digest, only: File | None = None) -> None:
+        """Forget it, if it is `only` still this file. Forgetting what is not here is no error."""
 
     def walk(self) -> AsyncIterator[Blob]:
         """Every blob here, in digest order."""
@@ -47,9 +49,6 @@ class OnDisk(Protocol):
 
     def path(self, digest: Digest) -> Path:
         """Where the file of this blob is, if it is here."""
-
-
-File = tuple[int, int, int, int]  # inode, size, moments of its last change: tells a file from its successor
 
 
 @runtime_checkable
@@ -88,9 +87,9 @@ class Wrapper:
         """See Store."""
         return await self.inner.has(digest)
 
-    async def drop(self, digest: Digest) -> None:
+    async def drop(self, digest: Digest, only: File | None = None) -> None:
         """See Store."""
-        await self.inner.drop(digest)
+        await self.inner.drop(digest, only)
 
     def walk(self) -> AsyncIterator[Blob]:
         """See Store."""

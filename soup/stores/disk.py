@@ -64,7 +64,7 @@ class Disk:
             future, act = call
             result, failure = None, None
             try:
-                result = None if future.cancelled() else act()
+                result = None if future.done() else act()  # its asker may wait no more, and think it undone
             except BaseException as error:  # noqa: BLE001 - its asker is told, and this thread lives on
                 failure = error
             with suppress(RuntimeError):  # the loop has ended meanwhile, and nobody asks any more

@@ -100,9 +100,35 @@ class LocalStore:
         """See Store."""
         return await self._disk.run(self.path(digest).is_file)
 
-    async def drop(self, digest: Digest) -> None:
+    async def drop(self, digest: Digest, only: File | None = None) -> None:
         """See Store."""
-        await self._disk.run(self.path(digest).unlink, missing_ok=True)
+        if only is None:
+            await self._disk.run(self.path(digest).unlink, missing_ok=True)
+        else:
+            await self._disk.run(self._drop, digest, only)
+
+    def _drop(self, digest: Digest, file: File) -> None:
+        # Whoever wanted this may have lost the right to it while this thread waited, and another core may
+        # have acknowledged an upload. A rename takes exactly one file, which can be looked at and put back.
+        if self._file(digest) != file:
+            return
+        path, taken = self.path(digest), self.folder / SPOOL / f"{digest}.{secrets.token_hex(8)}"
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder lies there")
+        with suppress(FileNotFoundError):
+            try:
+                path.rename(taken)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                path.unlink()
+                return
+            seen = taken.stat()
+            if (seen.st_ino, seen.st_size, seen.st_mtime_ns) != file[:3]:
+                with suppress(FileExistsError):
+                    os.link(taken, path)
+                    sync_folder(path.parent)
+            taken.unlink()
 
     async def file(self, digest: Digest) -> File | None:
         """See Quarantine."""

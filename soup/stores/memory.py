@@ -6,7 +6,7 @@ from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.core.errors import BlobUnknown, DigestMismatch
 from soup.core.span import Span
-from soup.stores.base import Source
+from soup.stores.base import File, Source
 
 
 class MemoryStore:
@@ -34,7 +34,7 @@ class MemoryStore:
         """See Store."""
         return digest in self.kept
 
-    async def drop(self, digest: Digest) -> None:
+    async def drop(self, digest: Digest, only: File | None = None) -> None:  # noqa: ARG002 - it has no files
         """See Store."""
         self.kept.pop(digest, None)
 

@@ -95,6 +95,14 @@ class Spooled:
                     rest = rest[os.write(fd, rest) :]
                 self.size += len(piece)
 
+    async def sync(self) -> None:
+        """Have its bytes on disk, so that to adopt it takes no time. Raises StoreDown."""
+        await self._disk.run(self._sync)
+
+    def _sync(self) -> None:
+        with self._busy:
+            os.fsync(self._live())
+
     def adopt(self, target: Path) -> None:
         """Become this file, durably, in place of one that may lie there. In a thread; no copy is made.
 

@@ -15,7 +15,7 @@ from soup.core.blob import Blob, State
 from soup.core.digest import Digest
 from soup.db.lease import Held
 from soup.prepare import STORE
-from soup.stores.base import Source, Wrapper
+from soup.stores.base import File, Source, Wrapper
 from tests.conftest import Kitchen
 from tests.contract import body
 from tests.databases import KIND
@@ -114,10 +114,10 @@ class Gate(Wrapper):
         self.put_done.set()
         await self.go_on.wait()
 
-    async def drop(self, digest: Digest) -> None:
+    async def drop(self, digest: Digest, only: File | None = None) -> None:
         self.drop_asked.set()
         await self.go_on.wait()
-        await self.inner.drop(digest)
+        await self.inner.drop(digest, only)
 
 
 @asynccontextmanager

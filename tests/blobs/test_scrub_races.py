@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +15,7 @@ from soup.db.lease import Held, LeaseLost
 from soup.stores.base import File, Wrapper
 from soup.stores.local import LocalStore
 from tests.blobs.conftest import LEEK, Make, copies, gated, keep, on_disk, quarantine, rounds, spoil
-from tests.conftest import Kitchen
+from tests.conftest import Kitchen, Time
 from tests.databases import KIND
 
 
@@ -163,6 +164,39 @@ async def test_healed_before_it_is_set_aside(kitchen: Kitchen, blobs: Blobs, mak
     assert not quarantine(kitchen).exists()
     assert b"leek" == kitchen.file(LEEK).read_bytes()
     assert [("kept", False)] == await copies(blobs, LEEK)
+
+
+@pytest.mark.parametrize("before", ["kept", "damaged"])
+async def test_doubted_before_it_is_written_down(
+    kitchen: Kitchen, blobs: Blobs, make: Make, held: Held, clocks: Time, before: str
+) -> None:
+    """
+    A copy that rots after it was read stays doubted, though the scrub has found it good.
+    """
+    await keep(blobs, b"leek")
+    scrub = make()
+    if before == "damaged":
+        spoil(kitchen, b"leek")
+        await scrub.run(held)
+        kitchen.file(LEEK).write_bytes(b"leek")
+        clocks.forward(3600)
+    save = scrub._save
+
+    async def late(*arguments: Any, **more: Any) -> None:
+        clocks.forward(1)
+        await keep(blobs, b"leek")
+        spoil(kitchen, b"leek")
+        copy = await scrub._damage.copy(LEEK)
+        assert copy
+        assert await scrub._damage.found(copy, await scrub._damage.file(LEEK), "it has other bytes")
+        await save(*arguments, **more)
+
+    scrub._save = late  # type: ignore[method-assign]
+
+    assert 1 == await scrub.run(held)
+
+    assert [("damaged", False)] == await copies(blobs, LEEK)
+    assert not kitchen.file(LEEK).exists()
 
 
 async def test_one_that_cannot_be_read(kitchen: Kitchen, blobs: Blobs, make: Make, held: Held) -> None:

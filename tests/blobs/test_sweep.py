@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from soup.blobs.service import SWEPT, Blobs
+from soup.blobs.service import Blobs
+from soup.blobs.sweep import AT_ONCE
 from soup.core.blob import State
 from soup.core.digest import Digest
 from soup.db.lease import Held, LeaseLost
@@ -86,7 +87,7 @@ async def test_many(kitchen: Kitchen, blobs: Blobs, held: Held, clocks: Time) ->
     """
     One sweep takes all there is to take.
     """
-    count = 2 * SWEPT + 3
+    count = 2 * AT_ONCE + 3
     kept = await asyncio.gather(*(keep(blobs, b"%d" % number) for number in range(count)))
     for one in kept:
         await blobs.delete(one.digest)
@@ -117,20 +118,22 @@ async def test_one_that_cannot_go(kitchen: Kitchen, blobs: Blobs, held: Held, cl
     assert {} == on_disk(kitchen)
 
 
-async def test_a_store_that_refuses_everything(
-    kitchen: Kitchen, blobs: Blobs, held: Held, clocks: Time
-) -> None:
+async def test_many_that_cannot_go(kitchen: Kitchen, blobs: Blobs, held: Held, clocks: Time) -> None:
     """
-    A sweep ends when nothing can be removed: it never goes round in circles.
+    However many they are, those behind them go, and a sweep ends: it never goes round in circles.
     """
-    for number in range(SWEPT + 4):
+    for number in range(2 * AT_ONCE + 4):
         kept = await keep(blobs, b"%d" % number)
         await blobs.delete(kept.digest)
         kitchen.file(kept.digest).unlink()
         kitchen.file(kept.digest).mkdir()
+    clocks.forward(1)
+    await keep(blobs, b"leek")
+    await blobs.delete(LEEK)
     clocks.forward(61)
 
     async with asyncio.timeout(20):
+        assert 1 == await blobs.sweep(held)
         assert 0 == await blobs.sweep(held)
 
 

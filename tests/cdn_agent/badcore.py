@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socketserver
 import ssl
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -54,6 +56,26 @@ class BadCore:
             if path.startswith(begin):
                 return self.answers[begin](path)
         return 404, {}, b"{}"
+
+
+@contextmanager
+def dripping(begin: bytes, drop: bytes) -> Iterator[str]:
+    """Somebody who says a beginning at once, and then `drop` again and again; the URL."""
+    over = threading.Event()
+
+    class Slow(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(begin)
+                while not over.wait(0.02):
+                    self.request.sendall(drop)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        over.set()
+        server.shutdown()
 
 
 def row(data: bytes, number: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""How an agent ends, and what does not end it."""
+"""How an agent ends, and what neither ends it nor holds it up."""
 
+import asyncio
 import socket
 import time
 import urllib.request
@@ -7,19 +8,22 @@ from pathlib import Path
 
 import pytest
 import structlog
+from soup_cdn_agent import core as asking
+from soup_cdn_agent.core import CoreDown, MirrorDown
 from soup_cdn_agent.index import Index, Wanted
 from soup_cdn_agent.logs import EACH, Seldom
 from soup_cdn_agent.page import Page
 
 from tests import agents
 from tests.agents import Agent
-from tests.cdn_agent.badcore import bad_core
+from tests.cdn_agent.badcore import bad_core, dripping, parts
 from tests.cdn_agent.recorder import Recorder
 from tests.cdn_agent.test_faults import rot
 from tests.conftest import sha256
 from tests.wire import until
 
 MIRROR = {"id": 7, "token": "secret"}
+D = sha256(b"leek")
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -108,6 +112,61 @@ def test_a_portal_that_answers_for_soup_ends_nothing(started: list[Agent], tmp_p
 
         assert "not an answer of soup's" in agent.events("report.failed")[0]["reason"]
         assert not agent.events("work.failed")
+
+
+DRIPS = {
+    "a head": (b"HTTP/1.1 200 OK\r\nx: ", b"x"),
+    "the body of a refusal": (b"HTTP/1.1 503 No\r\ncontent-length: 60000\r\n\r\n", b"x"),
+    "the size of a piece": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;", b"x"),
+}
+
+
+@pytest.mark.parametrize("what", DRIPS)
+async def test_a_core_whose_answer_hardly_comes_is_down(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A byte now and then, so that no wait for the next one is long: the other core is asked after a time.
+    """
+    monkeypatch.setattr(asking, "SECONDS", 1.0)
+    monkeypatch.setattr(asking, "SLOWEST", (1.0, 64 << 10))
+    with bad_core() as other, dripping(*DRIPS[what]) as slow:
+        other.says(f"/{D}", 200, b"leek")
+        async with asyncio.timeout(5), parts(tmp_path, slow, other.url) as agent:
+            with pytest.raises(CoreDown):
+                await got(agent.core)
+            assert b"leek" == await got(agent.core)
+
+
+@pytest.mark.parametrize("what", ["a head", "the size of a piece"])
+async def test_another_mirror_whose_answer_hardly_comes_holds_nothing_up(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Its head has to be there in time, and then something of the body.
+    """
+    monkeypatch.setattr(asking, "SECONDS", 1.0)
+    monkeypatch.setattr(asking, "SLOWEST", (1.0, 64 << 10))
+    with bad_core() as core, dripping(*DRIPS[what]) as slow:
+        core.says(f"/{D}", 307, b"", location=f"{slow}/{D}")
+        async with asyncio.timeout(5), parts(tmp_path, core.url) as agent:
+            with pytest.raises(MirrorDown):
+                await got(agent.core)
+
+
+async def test_a_body_may_take_longer_than_a_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What has begun in time and goes on is not cut off.
+    """
+    monkeypatch.setattr(asking, "SECONDS", 0.5)
+    with dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 40\r\n\r\n", b"x") as slow:
+        async with asyncio.timeout(5), parts(tmp_path, slow) as agent:
+            assert b"x" * 40 == await got(agent.core)
+
+
+async def got(core: asking.Core) -> bytes:
+    async with core.blob(D, 0, from_mirrors=True) as coming:
+        return b"".join([piece async for piece in coming.pieces])
 
 
 def test_an_index_that_is_damaged_is_begun_anew(core: Recorder, started: list[Agent], tmp_path: Path) -> None:

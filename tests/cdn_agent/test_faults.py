@@ -207,19 +207,56 @@ async def test_too_many_open_files_are_no_damage(core: BadCore, tmp_path: Path) 
         assert agent.folder.size(D)
 
 
-async def test_one_file_that_cannot_be_read_does_not_end_the_scrub(core: BadCore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", ["a file as its folder", "a folder", "a link to itself", "a pipe"])
+async def test_one_file_that_cannot_be_read_does_not_end_the_scrub(
+    core: BadCore, tmp_path: Path, there: str
+) -> None:
     """
     Something else lies in its place: it is reported as lacking, and the others are read.
     """
     async with parts(tmp_path, core.url) as agent:
-        agent.expect(LEEK)
+        blob = agent.expect(LEEK)
         agent.index.arrived([D])
-        agent.folder.path(D).parent.write_bytes(b"a file where a folder should be")
+        path = agent.folder.path(D)
+        if there == "a file as its folder":
+            path.parent.write_bytes(b"a file where a folder should be")
+        else:
+            path.parent.mkdir()
+            {"a folder": path.mkdir, "a pipe": lambda: os.mkfifo(path)}.get(
+                there, lambda: path.symlink_to(path)
+            )()
 
         await agent.scrub.round()
 
         assert agent.index.here(D) is False
         assert 1 == agent.known.counted["damaged"]
+        agent.index.arrived([D])
+        assert await agent.scrub.check(blob) is False
+
+
+async def test_one_blob_that_cannot_be_removed_does_not_stop_the_feed(core: BadCore, tmp_path: Path) -> None:
+    """
+    What was deleted after it goes at once; that one goes with a later scan, when it can.
+    """
+    deleted = [{"digest": sha256(data), "state": "deleted", "seq": 3} for data in (LEEK, b"thyme")]
+    core.lists(LEEK, b"thyme")
+    async with parts(tmp_path, core.url) as agent:
+        agent.feed.heard("e", 2)
+        await agent.feed._follow()
+        agent.folder.keep([(sha256(b"thyme"), b"thyme", 1)])
+        agent.folder.path(D).mkdir(parents=True)
+        core.says("/api/blob:changes", 200, {"epoch": "e", "head": 4, "changes": deleted, "next": 4})
+
+        await agent.feed._follow()
+
+        assert (4, (0, 0)) == (agent.known.cursor, agent.index.counts())
+        assert not agent.folder.path(sha256(b"thyme")).exists()
+        assert 1 == agent.known.counted["removed"]
+        agent.folder.path(D).rmdir()
+        agent.folder.keep([(D, LEEK, 1)])
+        await agent.known.scan.heard(0.1)
+        await agent.scan.once()
+        assert not agent.folder.path(D).exists()
 
 
 async def test_parts_of_blobs_that_nobody_waits_for_go(core: BadCore, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The folder that a mirror's web server serves."""
 
+import errno
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -133,3 +135,111 @@ def test_removing_forgets_what_was_fetched_as_well(folder: Folder) -> None:
 
     assert not folder.path(DIGEST).exists()
     assert not folder.part(DIGEST).exists()
+
+
+def test_one_blob_that_cannot_go_stops_no_other(folder: Folder) -> None:
+    """
+    A folder lies in its place: the others go. Who removes a single one is told.
+    """
+    folder.path("0" * 64).mkdir(parents=True)
+    folder.keep([(DIGEST, LEEK, CREATED)])
+
+    assert 1 == folder.remove(["0" * 64, DIGEST])
+
+    assert not folder.path(DIGEST).exists()
+    with pytest.raises(IsADirectoryError):
+        folder.remove_one("0" * 64)
+
+
+def test_a_disk_that_cannot_be_written_is_no_fault_of_a_file(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Whoever removes many is told so, and does not take them for removed.
+    """
+
+    def unlink(_: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    with pytest.raises(OSError, match="Read-only"):
+        folder.remove([DIGEST])
+
+
+def test_what_lies_in_the_way_of_one_blob_stops_no_other(folder: Folder) -> None:
+    """
+    Of many that came in one bundle all the others are kept, and nothing is left of that one.
+    """
+    folder.path(DIGEST).mkdir(parents=True)
+    other = hashlib.sha256(b"kale").hexdigest()
+
+    assert [other] == folder.keep([(DIGEST, LEEK, CREATED), (other, b"kale", CREATED)])
+
+    assert [] == [*folder.incoming.iterdir()]
+
+
+@pytest.mark.parametrize("to", ["right", "nothing"])
+def test_a_link_is_no_blob(folder: Folder, tmp_path: Path, to: str) -> None:
+    """
+    No web server of ours follows it: it goes, and what it leads to stays as it is.
+    """
+    right = tmp_path / "right"
+    right.write_bytes(LEEK)
+    right.chmod(0o600)
+    folder.path(DIGEST).parent.mkdir()
+    folder.path(DIGEST).symlink_to(tmp_path / to)
+
+    assert folder.size(DIGEST) is None
+    assert folder.seen(DIGEST) is None
+    assert not folder.whole(DIGEST)
+    assert [] == folder.right([(DIGEST, 4, CREATED)])
+
+    assert not folder.path(DIGEST).is_symlink()
+    assert [] == [*folder.quarantine.iterdir()]
+    assert 0o600 == stat.S_IMODE(right.stat().st_mode)
+
+
+def test_a_pipe_is_not_waited_for(folder: Folder) -> None:
+    """
+    Nobody may ever write into it: it goes.
+    """
+    folder.path(DIGEST).parent.mkdir()
+    os.mkfifo(folder.path(DIGEST))
+
+    assert not folder.whole(DIGEST)
+    assert [] == folder.right([(DIGEST, 0, CREATED)])
+
+    assert not folder.path(DIGEST).exists()
+
+
+def test_a_folder_in_the_place_of_a_blob_stays(folder: Folder) -> None:
+    """
+    Somebody may keep something there; it is no blob, and the others are looked at.
+    """
+    folder.keep([(DIGEST, LEEK, CREATED)])
+    (folder.path("0" * 64) / "notes").mkdir(parents=True)
+
+    assert [DIGEST] == folder.right([("0" * 64, 4, CREATED), (DIGEST, 4, CREATED)])
+
+    assert folder.size("0" * 64) is None
+    assert (folder.path("0" * 64) / "notes").exists()
+
+
+@pytest.mark.parametrize(("mode", "right"), [(0o644, True), (0o640, False)])
+def test_a_file_that_is_not_ours_is_right_if_all_may_read_it(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, mode: int, *, right: bool
+) -> None:
+    """
+    Root has put it there, and only root may date it. One that the web server cannot read is set aside.
+    """
+    folder.keep([(DIGEST, LEEK, CREATED)])
+    folder.path(DIGEST).chmod(mode)
+
+    def not_ours(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", not_ours)
+
+    assert [DIGEST] * right == folder.right([(DIGEST, 4, CREATED + 1)])
+
+    assert folder.path(DIGEST).exists() == right

@@ -27,6 +27,21 @@ def test_what_it_says(serve) -> None:
     ] == lines
 
 
+def test_a_token_that_was_put_away(serve) -> None:
+    """
+    No file is named that is not there, neither as the token's nor in what can be tried.
+    """
+    first = serve()
+    first.stop()
+    (first.data / "admin-token").unlink()
+
+    said = serve(data=first.data).log.read_text()
+
+    assert "the administrator's token is not here: make another with TOKEN=$(soup token new admin)\n" in said
+    assert '-H "Authorization: Bearer $TOKEN"' in said
+    assert "admin-token" not in said
+
+
 def test_it_never_says_the_token(serve) -> None:
     """
     The place of the token is said, the token is not.

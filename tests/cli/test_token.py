@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from soup.cli.root import soup as command
 from tests.beside import beside, rows
-from tests.command import refusal
+from tests.command import refusal, soup
 from tests.conftest import Server, Servers, bearer
 from tests.wire import until
 
@@ -174,3 +175,28 @@ def test_an_id_that_nobody_has(server: Server) -> None:
     Revoking what is not there is said, with exit status 1.
     """
     assert "no token 4711" == refusal(beside(server, "token", "revoke", "4711"))
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("arguments", [("ls",), ("new", "read"), ("revoke", "1")])
+def test_where_no_soup_has_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """
+    That is said, and no database is made, though there is a folder for it.
+    """
+    (tmp_path / "soup-data").mkdir()
+
+    ended = soup("token", *arguments, cwd=tmp_path)
+
+    assert refusal(ended).startswith("no soup has run here yet")
+    assert [] == list((tmp_path / "soup-data").iterdir())
+
+
+@pytest.mark.sqlite
+def test_a_database_without_tables(tmp_path: Path) -> None:
+    """
+    No soup has run on it, and that is said, not what the database makes of it.
+    """
+    (tmp_path / "soup-data").mkdir()
+    (tmp_path / "soup-data/soup.db").touch()
+
+    assert refusal(soup("token", "ls", cwd=tmp_path)).startswith("no soup has run here yet")

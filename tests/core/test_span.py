@@ -16,6 +16,7 @@ def model(header: str, size: int) -> Span | str:
     if unit.strip().lower() != "bytes":
         return WHOLE
     wanted: list[list[int]] = []
+    nothing_of_nothing = False
     for spec in (spec.strip() for spec in specs.split(",")):
         if not spec:
             continue  # a list may have empty elements (5.6.1)
@@ -28,9 +29,10 @@ def model(header: str, size: int) -> Span | str:
             wanted.append([place for place in range(size) if int(first) <= place <= int(last or size)])
         else:
             wanted.append([place for place in range(size) if size - place <= int(last)])
+            nothing_of_nothing |= size == 0 and int(last) > 0
     some = [places for places in wanted if places]
-    if not some:
-        return REFUSED  # not one of them is satisfiable
+    if not some:  # not one of them is satisfiable; but any end of an empty blob is (14.1.2)
+        return WHOLE if nothing_of_nothing else REFUSED
     every = [place for places in some for place in places]
     if len(every) != len(set(every)):
         return REFUSED  # they overlap
@@ -44,7 +46,9 @@ def answer(header: str, size: int) -> Span | str:
         return REFUSED if size == error.size else "refused, with another size"
 
 
-numbers = st.one_of(st.just(""), st.integers(0, 40).map(str), st.sampled_from(["007", "99999999999999"]))
+numbers = st.one_of(
+    st.just(""), st.integers(0, 40).map(str), st.sampled_from(["007", "99999999999999", "9" * 30])
+)
 spec = st.one_of(
     st.tuples(numbers, numbers).map("-".join),
     st.tuples(numbers, numbers).map("-".join).map(lambda text: f" {text} "),
@@ -63,6 +67,9 @@ headers = st.one_of(
 @example("bytes=0-0", 1)
 @example("bytes=-0", 10)
 @example("bytes=-1", 0)
+@example("bytes=-0", 0)
+@example("bytes=-1,a", 0)
+@example("bytes=-1,-2", 0)
 @example("bytes=0-", 0)
 @example("bytes=5-4", 10)
 @example("bytes=0-0,20-30", 10)
@@ -95,10 +102,20 @@ def test_what_is_given_lies_inside(size: int, first: int, last: int) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["bytes=" + "9" * 30 + "-", "bytes=0-" + "9" * 5000, "bytes=" + "0-0," * 2000, "bytes=-" + "9" * 30],
+    ["bytes=" + "9" * 30 + "-", "bytes=" + "9" * 5000 + "-" + "9" * 5000, "bytes=" + "0-0," * 2000],
 )
 def test_absurd_figures(header: str) -> None:
     """
-    Figures that no file has are refused and cost nothing.
+    What begins where no file has anything is refused and costs nothing.
     """
     assert REFUSED == answer(header, 10)
+
+
+@pytest.mark.parametrize("digits", [21, 5000])
+def test_an_end_behind_everything(digits: int) -> None:
+    """
+    A last byte or a length may have as many digits as it likes: it means the end.
+    """
+    assert Span(3, 9) == answer("bytes=3-" + "9" * digits, 10)
+    assert Span(0, 9) == answer("bytes=-" + "9" * digits, 10)
+    assert Span(3, 7) == answer("bytes=" + "0" * digits + "3-" + "0" * digits + "7", 10)

@@ -1,5 +1,6 @@
 """One process at a time holds a lease."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from sqlalchemy import select, update
 
 from soup.db.lease import Held, Lease, LeaseLost, lease
 from soup.db.work import Database
-from tests.conftest import Time
+from tests.conftest import Cook, Time
 
 
 @pytest.fixture
@@ -156,6 +157,36 @@ async def test_a_clock_that_jumps(one: Lease, other: Lease, clocks: Time, jump: 
     assert Held("jobs", 2) == held
     assert await one.renew() is None
     await checked(other._database, held)
+
+
+@pytest.mark.parametrize("back", [1, 10])
+async def test_a_clock_that_is_put_back_a_little(one: Lease, other: Lease, clocks: Time, back: int) -> None:
+    """
+    Up to the length of a lease, that takes it from nobody.
+    """
+    await one.renew()
+    clocks.now -= timedelta(seconds=back)
+
+    assert await other.renew() is None
+
+
+async def test_renewed_while_another_asks(cook: Cook, clocks: Time) -> None:
+    """
+    Who has to wait for the holder, which renews its lease just then, finds it held, however long that took.
+    """
+    database = (await cook()).soup.blobs._database
+    one, other = (Lease(database, "tasks", seconds=10, monotonic=clocks.steady) for _ in range(2))
+    await one.renew()
+    async with database.begin() as work:
+        assert await one._take(work.session)
+        asking = asyncio.create_task(other.renew())
+        await asyncio.sleep(0.3)
+        clocks.forward(60)
+        await work.session.execute(
+            update(lease).where(lease.c.name == "tasks").values(until=clocks.now + timedelta(seconds=10))
+        )
+
+    assert await asking is None
 
 
 async def test_a_lease_nobody_ever_held(database: Database) -> None:

@@ -104,7 +104,8 @@ async def test_headers_that_are_no_token(kitchen: Kitchen) -> None:
         answer = await kitchen.anyone.get("/api/cdn:list", headers={"Authorization": value})
 
         assert 401 == answer.status_code, template
-        assert 'Bearer realm="soup"' == answer.headers["www-authenticate"]
+        told = ', error="invalid_token"' if template.startswith("Bearer ") else ""
+        assert f'Bearer realm="soup"{told}' == answer.headers["www-authenticate"]
         assert token not in answer.text
 
 
@@ -197,6 +198,49 @@ async def test_reading_with_a_token(cook: Cook) -> None:
         await asked(kitchen, ("GET", f"/{BLOB}"), token) for token in (None, held["write"], held["read"])
     ]
     assert 204 == await asked(kitchen, ("OPTIONS", f"/{digest}"), None)
+
+
+@pytest.mark.parametrize("read", ["token", "open"])
+async def test_who_may_keep_what_was_read(cook: Cook, read: str) -> None:
+    """
+    What a token was asked for is for its holder alone, and a cache that many share must not keep it.
+    """
+    kitchen = await cook(auth={"read": read})
+    path = f"/{await kitchen.keep(b'leek')}"
+
+    answers = [
+        await kitchen.admin.get(path),
+        await kitchen.admin.head(path),
+        await kitchen.admin.get(path, headers={"Range": "bytes=0-1"}),
+        await kitchen.admin.get(path, headers={"If-None-Match": "*"}),
+    ]
+
+    assert [200, 200, 206, 304] == [answer.status_code for answer in answers]
+    who = {"token": "private", "open": "public"}[read]
+    assert {f"{who}, max-age=31536000, immutable"} == {one.headers["cache-control"] for one in answers}
+
+
+@pytest.mark.parametrize(
+    ("path", "shown", "told"),
+    [
+        ("/api/cdn:list", "soup_x", ', error="invalid_token"'),
+        ("/api/blob", "soup_x", ', error="invalid_token"'),
+        ("/api/blob", "read", ', error="insufficient_scope"'),
+        ("/api/cdn", "read", ', error="insufficient_scope"'),
+        ("/api/cdn", None, ""),
+        ("/api/blob", None, ""),
+    ],
+)
+async def test_what_a_client_is_told(kitchen: Kitchen, path: str, shown: str | None, told: str) -> None:
+    """
+    Routes and uploads say alike what is wrong with a token.
+    """
+    shown = await issued(kitchen, Kind.READ) if shown == "read" else shown
+    method = "GET" if path.endswith(":list") else "POST"
+
+    answer = await kitchen.anyone.request(method, path, headers=bearer(shown) if shown else {})
+
+    assert f'Bearer realm="soup"{told}' == answer.headers["www-authenticate"]
 
 
 async def test_reading_openly(kitchen: Kitchen) -> None:

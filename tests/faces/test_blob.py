@@ -60,6 +60,69 @@ async def test_only_what_is_new(kitchen: Kitchen, header: str, path: str, status
     assert status == answer.status_code
 
 
+@pytest.mark.parametrize(
+    ("header", "path", "status"),
+    [
+        ("*", f"/{sha256(LEEK)}", 200),
+        (f'"peas", "{sha256(LEEK)}"', f"/{sha256(LEEK)}", 200),
+        (f'W/"{sha256(LEEK)}"', f"/{sha256(LEEK)}", 412),
+        ('"peas"', f"/{sha256(LEEK)}", 412),
+        ('"peas"', f"/api/blob/{sha256(LEEK)}", 412),
+        ("*", f"/{sha256(PEAS)}", 412),
+        (f'"{sha256(PEAS)}"', f"/{sha256(PEAS)}", 412),
+        ("*", "/api/blob", 412),
+    ],
+)
+async def test_only_what_is_here(kitchen: Kitchen, header: str, path: str, status: int) -> None:
+    """
+    `If-Match` refuses an upload of what is not here, and one that has no name to look for (RFC 9110, 13.1.1).
+    """
+    await kitchen.keep(LEEK)
+    body = LEEK if sha256(LEEK) in path else PEAS
+
+    answer = await kitchen.admin.put(path, content=body, headers={"If-Match": header})
+
+    assert status == answer.status_code
+    assert 404 == (await kitchen.anyone.get(f"/{sha256(PEAS)}")).status_code
+
+
+@pytest.mark.parametrize("gone", ["deleted", "blocked"])
+async def test_only_what_is_still_here(kitchen: Kitchen, gone: str) -> None:
+    """
+    What was here once does not count, and what is blocked stays blocked.
+    """
+    digest = await kitchen.keep(LEEK)
+    if gone == "deleted":
+        await kitchen.admin.delete(f"/api/blob/{digest}")
+    else:
+        await kitchen.admin.patch(f"/api/blob/{digest}", json={"blocked": True})
+
+    answer = await kitchen.admin.put(f"/{digest}", content=LEEK, headers={"If-Match": "*"})
+
+    assert {"deleted": 412, "blocked": 410}[gone] == answer.status_code
+    assert {"deleted": 404, "blocked": 410}[gone] == (await kitchen.anyone.get(f"/{digest}")).status_code
+
+
+@pytest.mark.parametrize(
+    ("header", "deleted", "blocked"), [('"peas"', 412, 412), ("*", 204, 200), (f'"{sha256(LEEK)}"', 204, 200)]
+)
+async def test_a_change_of_what_is_meant(kitchen: Kitchen, header: str, deleted: int, blocked: int) -> None:
+    """
+    `If-Match` with other content deletes and blocks nothing; of a blob that is not here there is no content.
+    """
+    digest, given = await kitchen.keep(LEEK), {"If-Match": header}
+    path = f"/api/blob/{digest}"
+    before = (await kitchen.admin.get(path)).json()
+
+    block = await kitchen.admin.patch(path, json={"blocked": True}, headers=given)
+    assert blocked == block.status_code
+    assert (before == (await kitchen.admin.get(path)).json()) is (blocked == 412)
+    await kitchen.admin.patch(path, json={"blocked": False})
+    assert deleted == (await kitchen.admin.delete(path, headers=given)).status_code
+    assert (404 if deleted == 204 else 200) == (await kitchen.admin.get(path)).status_code
+    assert 404 == (await kitchen.admin.delete(f"/api/blob/{UNKNOWN}", headers=given)).status_code
+
+
 async def test_the_url_of_a_blob(cook: Cook) -> None:
     """
     Links in answers start with `server.url`, where it is set.

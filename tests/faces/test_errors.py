@@ -74,6 +74,34 @@ def test_what_a_status_must_carry(error: SoupError, header: tuple[bytes, bytes])
     assert header in problem(error)[1]
 
 
+SHOWN = {b"authorization": b"Bearer soup_turnip"}
+
+
+@pytest.mark.parametrize(
+    ("error", "sent", "challenge"),
+    [
+        (Unauthenticated("x"), SHOWN, b'Bearer realm="soup", error="invalid_token"'),
+        (
+            Unauthenticated("x"),
+            {b"authorization": b"bearer x"},
+            b'Bearer realm="soup", error="invalid_token"',
+        ),
+        (Unauthenticated("x"), {b"authorization": b"Basic x"}, b'Bearer realm="soup"'),
+        (Unauthenticated("x"), {}, b'Bearer realm="soup"'),
+        (errors.Denied("x"), SHOWN, b'Bearer realm="soup", error="insufficient_scope"'),
+        (errors.JoiningOff("x"), SHOWN, None),
+        (errors.Invalid("x"), SHOWN, None),
+    ],
+)
+def test_what_is_wrong_with_a_token(
+    error: SoupError, sent: dict[bytes, bytes], challenge: bytes | None
+) -> None:
+    """
+    A client learns whether to get another token or a better one (RFC 6750, 3.1), if it has sent one at all.
+    """
+    assert challenge == dict(problem(error, sent)[1]).get(b"www-authenticate")
+
+
 def test_an_error_without_a_digest() -> None:
     """
     Where there is no digest none is named.

@@ -16,7 +16,7 @@ UNKNOWN = "0" * 64
 def readable(answer: httpx.Response) -> bool:
     """Whether a page of another site may read it, and the headers it needs."""
     exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
-    wanted = {"accept-ranges", "etag", "content-range", "link", "location"}
+    wanted = {"accept-ranges", "etag", "content-range", "link", "location", "retry-after"}
     return answer.headers["access-control-allow-origin"] == "*" and wanted <= exposed
 
 
@@ -190,6 +190,50 @@ async def test_head(kitchen: Kitchen, query: str, headers: dict[str, str]) -> No
     assert got.headers == head.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_no_cache_keeps_a_failure(kitchen: Kitchen, method: str) -> None:
+    """
+    What is unknown or blocked now may be there in a moment: no cache may say otherwise (D3).
+    """
+    digest = await kitchen.keep(LEEK)
+    await kitchen.admin.patch(f"/api/blob/{digest}", json={"blocked": True})
+
+    answers = [await kitchen.anyone.request(method, f"/{name}") for name in (UNKNOWN, digest)]
+
+    assert [404, 410] == [answer.status_code for answer in answers]
+    assert ["no-store"] * 2 == [answer.headers["cache-control"] for answer in answers]
+
+
+async def test_a_method_of_many_letters(kitchen: Kitchen) -> None:
+    """
+    An answer repeats no more of a method than tells it from others.
+    """
+    answer = await kitchen.anyone.request("COOK" * 750, f"/{UNKNOWN}")
+
+    assert (405, True) == (answer.status_code, len(answer.content) < 500)
+
+
+@pytest.mark.parametrize("query", ["utm=%ff", "%ff", "utm=%e4%f6", "&".join(["x=1"] * 200)])
+async def test_words_that_are_not_ours(kitchen: Kitchen, query: str) -> None:
+    """
+    Other parameters are ignored, whatever is in them and however many they are (C13).
+    """
+    digest = await kitchen.keep(LEEK)
+    await kitchen.mirror("m.example")
+
+    answers = [await kitchen.anyone.get(f"/{digest}?{query}{more}") for more in ("", "&direct=1")]
+
+    assert [307, 200] == [answer.status_code for answer in answers]
+
+
+@pytest.mark.parametrize("query", ["direct=%ff", "download=%ff", "download=leek%e4.txt"])
+async def test_our_words_are_read_strictly(kitchen: Kitchen, query: str) -> None:
+    """
+    What is no UTF-8 is no value of ours.
+    """
+    assert 400 == (await kitchen.anyone.get(f"/{await kitchen.keep(LEEK)}?{query}")).status_code
+
+
 @pytest.mark.parametrize("digest", [UNKNOWN, sha256(LEEK)])
 async def test_options(kitchen: Kitchen, digest: str) -> None:
     """
@@ -243,6 +287,7 @@ async def test_every_answer_may_be_read_by_pages(kitchen: Kitchen, status: int) 
     if status >= 400:
         assert "application/problem+json" == answer.headers["content-type"]
         assert status == answer.json()["status"]
+        assert ["no-store"] == answer.headers.get_list("cache-control")
 
 
 async def test_uploads_may_be_read_by_pages(kitchen: Kitchen) -> None:

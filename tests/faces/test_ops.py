@@ -268,6 +268,45 @@ def test_what_is_described(server) -> None:
     ]
 
 
+def test_head_of_everything(server) -> None:
+    """
+    Whatever answers GET answers HEAD with the same status and headers, and without a body (RFC 9110, 9.1).
+    """
+    digest, id = server.keep(b"soup"), server.mirror("a.example")["id"]
+    described = server.client.get("/schema/openapi.json").json()["paths"]
+    looks = [path for path, item in described.items() if "get" in item]
+    own = {"date", "content-length", "transfer-encoding", *IDS}
+
+    assert [] == [path for path in looks if "head" not in described[path]]
+    assert {"/metrics", "/api/cdn", "/api/blob/{digest}", "/api/blob:bundle", "/{digest}"} <= set(looks)
+    for path in looks:
+        url = path.format(digest=digest, id=id)
+        got, head = [server.client.request(one, url, headers=server.admin) for one in ("GET", "HEAD")]
+        assert (got.status_code, b"") == (head.status_code, head.content), path
+        assert "content-length" in got.headers or head.headers.get("content-length") is None, path
+        assert [(name, value) for name, value in got.headers.items() if name not in own] == [
+            (name, value) for name, value in head.headers.items() if name not in own
+        ], path
+
+
+def test_what_a_cache_may_keep(server) -> None:
+    """
+    Answers are of their moment, and some hold a token: no cache keeps them. The description may be kept.
+    """
+    digest = server.keep(b"soup")
+    paths = ["/healthz", "/readyz", "/metrics", "/api/cdn:list", f"/api/blob/{digest}", "/schema/x", "/x"]
+    answers = [server.client.get(path, headers=server.admin) for path in paths]
+    answers.append(server.client.post("/api/cdn", json={"fqdn": "b.example"}, headers=server.admin))
+    answers.append(server.client.put("/api/blob", content=b"soup", headers=server.admin))
+    answers.append(server.client.put("/api/blob", content=b"soup"))
+    answers.append(server.client.delete("/healthz"))
+
+    assert [200] * 5 + [404, 404, 201, 200, 401, 405] == [answer.status_code for answer in answers]
+    assert [["no-store"]] * 11 == [answer.headers.get_list("cache-control") for answer in answers]
+    for path in ("/schema", "/schema/openapi.json"):
+        assert "cache-control" not in server.client.get(path).headers
+
+
 def test_only_our_pages(server) -> None:
     """
     The framework's own pages, which load scripts from elsewhere, are not there.

@@ -40,6 +40,16 @@ def test_the_whole() -> None:
     assert b"content-disposition" not in headers
 
 
+@pytest.mark.parametrize("condition", [{}, {b"range": b"bytes=0-1"}, {b"if-none-match": b"*"}])
+def test_what_not_everybody_may_read(condition: dict[bytes, bytes]) -> None:
+    """
+    Where reading needs a token, who asked may keep the bytes for ever and no cache may share them.
+    """
+    headers = dict(decide(condition, LEEK, None, closed=True).headers)
+
+    assert b"private, max-age=31536000, immutable" == headers[b"cache-control"]
+
+
 # RFC 9110, 13.2.2: If-Match, then If-None-Match, then Range, which If-Range may call off.
 @pytest.mark.parametrize(
     ("headers", "status"),

@@ -57,6 +57,33 @@ def test_a_heartbeat(media_type: bytes, body: bytes) -> None:
 
 
 @pytest.mark.row("S11")
+@pytest.mark.parametrize(
+    "way",
+    [(b"epoch=e&synced_to=5&leaving=true", b"", b""), (b"epoch=e", FORM, b"synced_to=5&leaving=1")],
+)
+def test_numbers_and_words_as_text(way: tuple[bytes, bytes, bytes]) -> None:
+    """
+    In a query or a form all is text, and means what it would in JSON; in JSON a number is a number.
+    """
+    assert Report(leaving=True, epoch="e", synced_to=5) == said(*way)
+
+    with pytest.raises(BadReport):
+        said(b"synced_to=five")
+    with pytest.raises(BadReport):
+        said(b"", JSON, b'{"synced_to": "5"}')
+
+
+@pytest.mark.parametrize("field", ["message", "epoch", "agent", "boot_id"])
+def test_a_nul(field: str) -> None:
+    """
+    PostgreSQL would refuse it, and with it the reports of all that came at the same moment.
+    """
+    for way in ((f"{field}=a%00b".encode(), b"", b""), (b"", JSON, json.dumps({field: "a\0"}).encode())):
+        with pytest.raises(BadReport, match="NUL"):
+            said(*way)
+
+
+@pytest.mark.row("S11")
 def test_an_empty_object() -> None:
     """
     So is an object without a field.

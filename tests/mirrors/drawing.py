@@ -36,6 +36,8 @@ class Table:
 
     async def seen(self, seconds: float) -> Mapping[int, datetime]:
         self.looks += 1
+        if self.down:
+            raise DatabaseDown("the disk is gone")
         since = self.clocks.now - timedelta(seconds=seconds)
         return {
             id: one.last_seen for id, one in self.rows.items() if one.last_seen and one.last_seen >= since

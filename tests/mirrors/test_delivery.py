@@ -135,6 +135,23 @@ async def test_a_mirror_that_boasts(kitchen: Kitchen) -> None:
     assert (5, 1, 5, 1) == await delivered(kitchen, "b.example")
 
 
+async def test_a_mirror_that_boasts_in_one_breath(kitchen: Kitchen) -> None:
+    """
+    Totals that come together are no more than the day can take, however much is in it already.
+    """
+    mirror, other = await kitchen.mirror("a.example"), await kitchen.mirror("b.example")
+    await totals(kitchen, mirror, "first", bytes=MOST, requests=MOST)
+    boasts = [(mirror, said(boot, bytes=MOST, requests=1 << 62)) for boot in "abcd"]
+    reports = [*boasts, (other, said("a", bytes=5, requests=1))]
+
+    await asyncio.gather(*(kitchen.soup.mirrors.report(one["id"], report) for one, report in reports))
+
+    boasted = await delivered(kitchen)
+    assert 1 << 62 <= boasted[0] <= 1 << 63
+    assert 1 << 62 <= boasted[1] <= 1 << 63
+    assert (5, 1, 5, 1) == await delivered(kitchen, "b.example")
+
+
 async def test_a_mirror_that_is_deleted(kitchen: Kitchen) -> None:
     """
     What it has delivered goes with it.

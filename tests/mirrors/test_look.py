@@ -7,6 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from soup import metrics
+from soup.core.digest import Digest
+from soup.core.errors import DatabaseDown
 from soup.mirrors.model import Report, Status
 from soup.mirrors.picture import Live
 from tests.conftest import Time
@@ -55,6 +57,69 @@ async def test_who_is_online_is_counted_with_every_look(live: Live, table: Table
     await live.look()
 
     assert 1 == REGISTRY.get_sample_value("soup_mirrors", {"which": "online"})
+
+
+async def test_who_is_online_is_counted_while_the_database_is_down(
+    live: Live, table: Table, clocks: Time
+) -> None:
+    """
+    A look that learns nothing counts all the same who has fallen silent.
+    """
+    table.report(1)
+    await live.look()
+    table.down = True
+    clocks.forward(41)
+
+    with pytest.raises(DatabaseDown):
+        await live.look()
+
+    assert 0 == REGISTRY.get_sample_value("soup_mirrors", {"which": "online"})
+
+
+@pytest.mark.parametrize("lacking", [frozenset(), frozenset([LEEK])], ids=["alike", "not alike"])
+async def test_all_fall_silent_while_the_database_is_down(
+    live: Live, table: Table, clocks: Time, lacking: frozenset[Digest]
+) -> None:
+    """
+    They leave the picture, once: nobody's choice looks at all of them in vain.
+    """
+    for id in (1, 2, 3):
+        table.report(id)
+    table.rows[1] = replace(table.rows[1], said=Report(Status.OK, lacking=lacking))
+    await live.look()
+    table.down = True
+    clocks.forward(41)
+
+    with pytest.raises(DatabaseDown):
+        await live.look()
+    drawn = live.picture
+    assert () == drawn.tiers
+    with pytest.raises(DatabaseDown):
+        await live.look()
+    assert drawn is live.picture
+
+    table.down = False
+    table.report(2)
+    await live.look()
+    assert [2] == [member.id for tier in live.picture.tiers for member in tier.members]
+
+
+async def test_some_fall_silent_while_the_database_is_down(live: Live, table: Table, clocks: Time) -> None:
+    """
+    Of the others each is chosen as often as before, without a look at who is silent.
+    """
+    for id in (1, 2, 3):
+        table.report(id, at=clocks.now - timedelta(seconds=20 if id == 1 else 0))
+    await live.look()
+    table.down = True
+    clocks.forward(21)
+
+    with pytest.raises(DatabaseDown):
+        await live.look()
+
+    (tier,) = live.picture.tiers
+    assert [2, 3] == [member.id for member in tier.members]
+    assert clocks.steady() + 19 == pytest.approx(tier.until)
 
 
 async def test_a_report_that_was_written_late_is_found_all_the_same(
@@ -123,6 +188,8 @@ async def test_a_report_is_heard_without_being_read(live: Live, table: Table, cl
         (Report(Status.OK, epoch="history", synced_to=5, lacking=frozenset([LEEK])), True),
         (Report(Status.OK, epoch="history", synced_to=4), True),
         (Report(Status.OK, epoch="another", synced_to=8), True),
+        (Report(Status.WARNING, epoch="history", synced_to=5), False),
+        (Report(Status.WARNING, epoch="history", synced_to=4), True),
         (Report(Status.ERROR, epoch="history", synced_to=5), True),
         (Report(Status.OK, leaving=True, epoch="history", synced_to=5), True),
     ],

@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 
 import httpx
 import pytest
+from sqlalchemy import event
 
 from soup.core.digest import Digest
-from soup.core.errors import MirrorUnknown
+from soup.core.errors import DatabaseDown, MirrorUnknown
 from soup.db.lease import Held, LeaseLost
+from soup.mirrors import queries
 from soup.mirrors.model import HEARTBEAT, Report, Status
 from tests.conftest import Kitchen, Time, bearer
 
@@ -248,6 +250,45 @@ async def test_a_deleted_mirror_among_others(kitchen: Kitchen) -> None:
 
     assert [None, MirrorUnknown, None] == [answer and type(answer) for answer in answers]
     assert (1, True) == await status(kitchen)
+
+
+async def test_a_report_that_no_database_takes(kitchen: Kitchen) -> None:
+    """
+    One number that is too great for it does not cost the others of the same write.
+    """
+    mirrors = [await kitchen.mirror(f"m{number}.example", status=None) for number in range(5)]
+    reports = [Report(Status.OK, synced_to=1 << 70 if place == 3 else 0) for place in range(5)]
+    answers = await asyncio.gather(
+        *(kitchen.soup.mirrors.report(m["id"], report) for m, report in zip(mirrors, reports, strict=True)),
+        return_exceptions=True,
+    )
+
+    assert [3] == [place for place, answer in enumerate(answers) if answer is not None]
+    assert isinstance(answers[3], DatabaseDown | OverflowError)
+    listed = (await kitchen.listed()).values()
+    assert [True, True, True, False, True] == [mirror["online"] for mirror in listed]
+
+
+async def test_more_mirrors_than_one_question_can_name(kitchen: Kitchen, clocks: Time) -> None:
+    """
+    They are read, and swept, some at a time: each database has a limit.
+    """
+    mirrors = [(await kitchen.mirror(f"{name}.example"))["id"] for name in "ab"]
+    clocks.forward(60)
+    named = []
+    engine, happening = kitchen.soup.database._write.sync_engine, "before_cursor_execute"
+
+    def count(_connection, _cursor, _statement, parameters, *_more):
+        named.append(len(parameters))
+
+    many = [mirrors[1], *range(10_000, 11_200), mirrors[0]]
+    async with kitchen.soup.database.begin() as work:
+        event.listen(engine, happening, count)
+        assert mirrors == [one.id for one in await queries.every(work.session, many)]
+        assert mirrors == sorted(await queries.silence(work.session, many, clocks.now, 40))
+        event.remove(engine, happening, count)
+
+    assert max(named) < queries.SOME + 10
 
 
 async def test_a_client_that_leaves(kitchen: Kitchen) -> None:

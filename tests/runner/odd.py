@@ -16,9 +16,9 @@ class Odd:
     """Serves what is in `blobs`, in its `way`, on a port of loopback. `asked` has the requests, as they came.
 
     well, hang, close (no answer), 404, 500, page (200 with a web page), short, long, wrong (bytes), another
-    (blob's bytes), elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, halfway
-    (hangs in the middle), not HTTP, once (close, and from then on well). `meanwhile` is done before it
-    answers.
+    (blob's bytes), elsewhere (a redirect to the right bytes), whole (knows no ranges), other range, endless
+    range (one of 20,000 digits), halfway (hangs in the middle), not HTTP, once (close, and from then on
+    well). `meanwhile` is done before it answers.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -107,6 +107,8 @@ class Odd:
             first, last = map(int, asked[0].removeprefix(b"range: bytes=").split(b"-"))
             first += way == "other range"
             status, more = 206, (f"Content-Range: bytes {first}-{last}/{size}",)
+            if way == "endless range":
+                more = (f"Content-Range: bytes {'9' * 20_000}",)
             data = data[first : last + 1]
         if way == "long":
             data += b"and more"

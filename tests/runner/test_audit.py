@@ -93,6 +93,20 @@ async def test_another_wrong_answer(audited: Audited, way: str) -> None:
     assert sha256(LARGE)[:8] in (await audited.reason() or "")
 
 
+async def test_a_range_without_end(audited: Audited) -> None:
+    """
+    Of what it says instead of the range as much is written down as tells somebody what it was.
+    """
+    await audited.add(LARGE)
+    audited.web.way = "endless range"
+
+    await audited.run()
+
+    reason = await audited.reason() or ""
+    assert reason.startswith("it answered 'bytes 9999")
+    assert len(reason) < 200
+
+
 async def test_too_much(audited: Audited) -> None:
     """
     More bytes than a small blob has are wrong.

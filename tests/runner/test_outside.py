@@ -1,15 +1,19 @@
 """Mirrors over TLS: whom soup trusts."""
 
+import asyncio
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from soup.core import names
 from soup.core.errors import MirrorSilent, Refused
+from soup.runner import outside as module
 from soup.runner.outside import Outside
 from soup.settings import Settings
 from soup.stores.disk import Disk
@@ -89,6 +93,33 @@ def test_a_file_of_authorities_that_is_none(tmp_path: Path, content: str | None)
 
     with pytest.raises(Refused, match=f"cdn.ca_file.*{file}"):
         Settings.load({"SOUP_CDN__CA_FILE": str(file)})
+
+
+async def test_other_authorities_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    While those of before are still being read, others count already; for many who ask they are read once.
+    """
+    ca_file, tls = authority(tmp_path, "localhost")
+    read: list[Path | None] = []
+    begun, go, make = threading.Event(), threading.Event(), module._client
+
+    def slow(file: Path | None) -> httpx.AsyncClient:
+        read.append(file)
+        begun.set()
+        assert go.wait(5)
+        return make(file)
+
+    monkeypatch.setattr(module, "_client", slow)
+    async with odd(tls) as server:
+        url = f"https://localhost:{server.port}/{server.add(LEEK)}"
+        with asking(None) as outside:
+            asked = [asyncio.create_task(outside.ask(url, None, 100)) for _ in range(3)]
+            await asyncio.to_thread(begun.wait, 5)
+            outside.become(ca_file)
+            go.set()
+
+            assert [LEEK] * 3 == [answer.body for answer in await asyncio.gather(*asked)]
+    assert [None, ca_file] == read
 
 
 async def test_the_name_it_asks_for() -> None:

@@ -1,6 +1,8 @@
 """Damage that is found and put right again from a mirror."""
 
 import asyncio
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from soup import metrics
+from soup.blobs import queries
 from soup.core.blob import Blob
 from soup.core.digest import Digest
 from soup.db.lease import Held
@@ -143,12 +146,64 @@ async def test_nobody_has_it(kitchen: Kitchen, web: Odd) -> None:
     assert {10.0} == {rest.pause for rest in resting.values()}
 
     for wanted in (20.0, 40.0):
-        resting.update({digest: type(rest)(rest.pause, 0) for digest, rest in resting.items()})
+        later(kitchen, 0)
         assert 0 == await run(kitchen)
-        assert {wanted} == {rest.pause for rest in resting.values()}
+        assert {wanted} == {rest.pause for rest in repair(kitchen)._resting.values()}
     web.add(LEEK)
-    resting.clear()
+    later(kitchen, 0)
     assert 1 == await run(kitchen)
+
+
+async def test_those_that_are_healed_or_deleted(kitchen: Kitchen, web: Odd) -> None:
+    """
+    What was tried in vain and is damaged no more is not remembered for ever.
+    """
+    await damaged(kitchen, LEEK, b"kale", b"chard")
+    await kitchen.mirror(**web.terms)
+    await run(kitchen)
+    await kitchen.keep(LEEK)
+    await kitchen.admin.delete(f"/api/blob/{sha256(b'kale')}")
+
+    later(kitchen, 3601)
+    await run(kitchen)
+
+    assert {sha256(b"chard")} == set(repair(kitchen)._resting)
+
+
+def later(kitchen: Kitchen, seconds: float) -> None:
+    """It is so long since what could not be had was to be tried again."""
+    resting, until = repair(kitchen)._resting, asyncio.get_running_loop().time() - seconds
+    resting.update({digest: type(rest)(rest.pause, until) for digest, rest in resting.items()})
+
+
+async def test_a_disk_that_takes_its_time(
+    kitchen: Kitchen, web: Odd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Nobody waits for the database while a large blob goes to the disk.
+    """
+    await damaged(kitchen, LARGE)
+    web.add(LARGE)
+    await kitchen.mirror(**web.terms)
+    began, go_on, sync = threading.Event(), threading.Event(), os.fsync
+
+    def slowly(fd: int) -> None:
+        if os.fstat(fd).st_size == len(LARGE):
+            began.set()
+            go_on.wait(20)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", slowly)
+    job = asyncio.create_task(run(kitchen))
+    try:
+        await asyncio.to_thread(began.wait, 10)
+        async with asyncio.timeout(2), kitchen.soup.blobs._database.begin() as work:
+            rows = await queries.states(work.session, [Digest.of(LARGE)])
+    finally:
+        go_on.set()
+
+    assert [Digest.of(LARGE)] == [*rows]
+    assert 1 == await job
 
 
 async def test_many_that_nobody_has(kitchen: Kitchen, web: Odd, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import ssl
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from soup.serve.reload import differences
 from soup.settings import Settings
 from tests.conftest import Server
-from tests.serve.processes import alive
+from tests.serve.processes import LARGE, alive, downloading, rest
 from tests.wire import until
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
@@ -48,6 +50,20 @@ class Configured:
     def statuses(self, url: str) -> set[int]:
         """How fresh connections are answered: both workers', most likely."""
         return {httpx.get(url).status_code for _ in range(12)}
+
+
+def read_by_now(pipe: Path) -> int:
+    """Where to write what whoever has opened this pipe is to read."""
+    found: list[int] = []
+
+    def opened() -> bool:
+        with suppress(OSError):  # nobody reads yet
+            found.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    until(opened, seconds=20)
+    os.set_blocking(found[0], True)
+    return found[0]
 
 
 def test_redirects_off_and_on(serve, tmp_path) -> None:
@@ -224,6 +240,76 @@ def test_then_told_to_stop(serve, tmp_path) -> None:
     assert 0 == soup.server.process.wait(10)
     assert 3 > time.monotonic() - began
     assert [] == [worker for worker in workers if alive(worker)]
+
+
+def test_while_it_stops(serve, tmp_path) -> None:
+    """
+    Whoever is stopping takes nothing any more, and does not say so.
+    """
+    soup = Configured(serve, tmp_path, "cdn: {redirects: true}", server__workers=1)
+    with downloading(soup.server) as client:
+        soup.server.process.send_signal(signal.SIGTERM)
+        soup.wait("stopping")
+        soup.write("cdn: {redirects: false}")
+        soup.reload()
+        time.sleep(0.3)
+
+        assert LARGE == rest(client)
+
+    assert 0 == soup.server.process.wait(10)
+    assert [] == soup.said("settings.reloaded")
+
+
+def test_while_it_starts(serve, tmp_path) -> None:
+    """
+    A signal that comes before soup listens to any is not the end of it: it is obeyed later.
+    """
+    file, new = tmp_path / "soup.yaml", tmp_path / "soup.new"
+    os.mkfifo(file)
+    server = serve(config=file, server__workers=1, wait=False)
+    writing = read_by_now(file)
+    new.write_text("cdn: {redirects: false}")
+    new.replace(file)
+
+    server.process.send_signal(signal.SIGHUP)
+    os.write(writing, b"cdn: {redirects: true}")
+    os.close(writing)
+
+    until(lambda: "settings.reloaded" in server.log.read_text() or server.process.poll() is not None)
+    assert '"changed": ["cdn.redirects"]' in server.log.read_text()
+    server.wait()
+
+
+def test_a_file_that_has_gone_since(serve, tmp_path) -> None:
+    """
+    What the parent could read and a worker cannot: it says so, and goes on as before.
+    """
+    soup = Configured(serve, tmp_path, "cdn: {redirects: true}", server__workers=1)
+    workers = soup.server.workers()
+    url = f"{soup.server.url}/{soup.server.keep(b'broth')}"
+    soup.server.mirror("mirror.example")
+    until(lambda: soup.statuses(url) == {307})
+    known = httpx.create_ssl_context().get_ca_certs(binary_form=True)[0]
+    authorities = tmp_path / "ca.pem"
+    os.mkfifo(authorities)
+    soup.write(f"cdn: {{redirects: false, ca_file: {authorities}}}")
+
+    soup.reload()
+    for text, event in (
+        (ssl.DER_cert_to_PEM_cert(known), "settings.reloaded"),
+        ("gone", "settings.not_taken"),
+    ):
+        writing = read_by_now(authorities)
+        os.write(writing, text.encode())
+        os.close(writing)
+        soup.wait(event)
+
+    assert "cdn.ca_file" in soup.said("settings.not_taken")[0]["reason"]
+    assert {307} == soup.statuses(url)
+    assert workers == soup.server.workers()
+    soup.write("cdn: {redirects: false}")
+    soup.reload()
+    until(lambda: soup.statuses(url) == {200})
 
 
 def test_without_a_file(serve) -> None:

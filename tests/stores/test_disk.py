@@ -57,6 +57,25 @@ async def test_a_hanging_call(hanging: Path) -> None:
     disk.close()
 
 
+async def test_what_nobody_waits_for_is_not_begun(hanging: Path, tmp_path: Path) -> None:
+    """
+    Who was told that the disk does not answer may count on it: nothing is removed an hour later.
+    """
+    disk, file = Disk(threads=1, seconds=0.2), tmp_path / "leek"
+    file.touch()
+    first = asyncio.create_task(disk.run(look, hanging))
+    await asyncio.sleep(0.05)
+    with pytest.raises(StoreDown):
+        await disk.run(file.unlink)
+    with pytest.raises(StoreDown):
+        await first
+
+    release(hanging)
+    assert 3 == await disk.run(len, "end")
+    assert file.exists()
+    disk.close()
+
+
 async def test_one_hangs_and_others_do_not(hanging: Path) -> None:
     """
     A hanging call takes one thread, the others answer. When all hang, nobody waits longer than the limit.

@@ -86,6 +86,30 @@ async def test_a_walk_while_blobs_are_dropped(store: LocalStore) -> None:
     assert [] == await walked(store)
 
 
+async def test_dropping_a_file_and_no_other(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    What has come in the place of the file that is meant stays, also where it comes while that goes.
+    """
+    await store.put(LEEK, source(b"leek"))
+    before = await store.file(LEEK.digest)
+    await store.put(LEEK, source(b"leek"))
+    file = await store.file(LEEK.digest)
+    assert before is not None
+    assert file not in {before, None}
+
+    await store.drop(LEEK.digest, before)
+    assert file == await store.file(LEEK.digest)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_file", lambda _: before)  # as it was a moment ago
+        await store.drop(LEEK.digest, before)
+    assert b"leek" == await read(store.open(LEEK.digest))
+    assert [] == names(store.folder / SPOOL)
+
+    await store.drop(LEEK.digest, await store.file(LEEK.digest))
+    assert not await store.has(LEEK.digest)
+    assert [] == names(store.folder / SPOOL)
+
+
 async def test_setting_aside(store: LocalStore) -> None:
     """
     What is set aside is kept, and no verb sees it any more.

@@ -67,6 +67,13 @@ CONDITIONS = {
     "known among others, first": ({"If_None_Match": f"{TAG},{OTHER}"}, 304),
     "known at all": ({"If_None_Match": "*"}, 304),
     "known, and a part": ({"If_None_Match": TAG, "Range": "bytes=0-1"}, 304),
+    "known, and anything": ({"If_None_Match": TAG, "If_Match": "*"}, 304),
+    "known at all, and anything": ({"If_None_Match": "*", "If_Match": "*"}, 304),
+    "known, and this": ({"If_None_Match": TAG, "If_Match": TAG}, 304),
+    "known at all, and this": ({"If_None_Match": "*", "If_Match": TAG}, 304),
+    "known, and something else": ({"If_None_Match": TAG, "If_Match": OTHER}, 412),
+    "known at all, and something else": ({"If_None_Match": "*", "If_Match": OTHER}, 412),
+    "known, and something alike": ({"If_None_Match": TAG, "If_Match": f"W/{TAG}"}, 412),
     "not known": ({"If_None_Match": OTHER}, 200),
     "not known, but at a time": ({"If_None_Match": OTHER, "If_Modified_Since": "{time}"}, 200),
     "no tag": ({"If_None_Match": D}, 200),
@@ -104,6 +111,19 @@ def test_conditions(mirror: WebServer, method: str, what: str) -> None:
         assert (b"" if method == "HEAD" else sent[status]) == answer.body
         assert ([FOREVER], [TAG]) == (answer.all("cache-control"), answer.all("etag"))
         assert ["nosniff"] == answer.all("x-content-type-options")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_a_304_says(mirror: WebServer, method: str) -> None:
+    """
+    When the file was written, and of its length the truth or nothing.
+    """
+    answer, whole = ask(mirror, f"/{D}", method, If_None_Match=TAG), ask(mirror, f"/{D}", "HEAD")
+
+    assert answer.all("content-length") in ([], [str(len(LARGE))])
+    assert answer.all("content-range") + answer.all("transfer-encoding") == []
+    assert whole.all("last-modified") == answer.all("last-modified")
+    assert ["Accept-Ranges, Content-Range, ETag"] == answer.all("access-control-expose-headers")
 
 
 def test_a_tag_of_its_own(mirrors: dict[str, WebServer], blobs: Path) -> None:

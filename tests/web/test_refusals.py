@@ -1,5 +1,7 @@
 """What a mirror does not serve, and what pages may ask: one contract for nginx and Apache."""
 
+from pathlib import Path
+
 import pytest
 
 from soup.faces.cors import CORS
@@ -8,6 +10,7 @@ from tests.web.asking import NOBODY, OTHER, TAG, D, ask
 
 pytestmark = pytest.mark.sqlite  # rows have no part in it
 METHODS = "GET, HEAD, OPTIONS"
+FOLDER = "ab" * 32
 
 
 NO_BLOB = {
@@ -62,6 +65,19 @@ def test_a_link_is_not_followed(mirror: WebServer) -> None:
     assert [] == answer.all("cache-control")
 
 
+@pytest.mark.parametrize("asked", [{}, {"If_None_Match": "*"}])
+def test_a_folder_in_the_place_of_a_blob(mirror: WebServer, blobs: Path, asked: dict[str, str]) -> None:
+    """
+    Nobody is sent on to a path with a slash, which is none.
+    """
+    (blobs / FOLDER[:3] / FOLDER).mkdir(parents=True, exist_ok=True)
+
+    answer = ask(mirror, f"/{FOLDER}", **asked)
+
+    assert answer.status in {403, 404}
+    assert [] == answer.all("location") + answer.all("cache-control")
+
+
 @pytest.mark.row("S35")
 @pytest.mark.parametrize("asked", [{}, {"If_None_Match": "*"}, {"If_None_Match": f'"{NOBODY}"'}])
 def test_a_blob_that_is_not_here(mirror: WebServer, asked: dict[str, str]) -> None:
@@ -85,8 +101,8 @@ def test_other_methods(mirror: WebServer, method: str) -> None:
     assert 405 == answer.status
     assert len(answer.body) < 1000
     assert [] == answer.all("cache-control")
+    assert METHODS == ", ".join(filter(None, answer.all("allow")))
     if method != "TRACE":  # nginx refuses it before it looks at the path
-        assert METHODS == ", ".join(filter(None, answer.all("allow")))
         assert ["*"] == answer.all("access-control-allow-origin")
 
 

@@ -176,6 +176,18 @@ def test_http_1_0(soup: Server, host: str) -> None:
         assert connection.ended()
 
 
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("line", ["PUT /api/blob", "POST /api/blob", f"PUT /{sha256(b'')}"])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_body_of_no_length(soup: Server, version: str, line: str) -> None:
+    """
+    An upload that says neither its length nor that it comes in chunks is not taken for an empty blob.
+    """
+    request = f"{line} HTTP/{version}\r\nHost: soup\r\nAuthorization: Bearer {soup.token}\r\n\r\nleek"
+    with wire(soup) as connection:
+        judge(connection.send(request.encode()).answer(), 411)
+
+
 @pytest.mark.parametrize("host", ["soup", "soup:8080", "127.0.0.1", "[::1]:8080", "soup.example."])
 def test_a_good_host(soup: Server, host: str) -> None:
     """

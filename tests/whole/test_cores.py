@@ -197,6 +197,20 @@ def test_token_revoked(cores: Cores, workers: list[httpx.Client]) -> None:
     soon(lambda: {401} == codes())
 
 
+def test_a_token_of_a_newer_release(cores: Cores, workers: list[httpx.Client]) -> None:
+    """
+    Of what it may this release knows nothing: it may nothing, and all others go on as before.
+    """
+    digits = "ab" * 32
+    hash = f"x'{digits}'" if KIND.name == "sqlite" else f"'\\x{digits}'"
+    row = f"values ('peer', {hash}, '2026-01-01 12:00:00') returning id"
+    KIND.ask(cores.folder, f"insert into token (kind, hash, created_at) {row}")
+
+    test_token_revoked(cores, workers)
+
+    KIND.ask(cores.folder, "delete from token where kind = 'peer' returning id")
+
+
 def test_the_same_at_both(a: Server, b: Server) -> None:
     """
     Of those who upload the same blob at the same moment to different cores exactly one is told that it is

@@ -152,10 +152,12 @@ def test_the_empty_blob(server: Server, framing: str) -> None:
         answer = connection.ask(f"PUT /{sha256(b'')}", token(server), framing, body=body).answer()
         read = connection.ask(f"GET /{sha256(b'')}").answer()
         part = connection.ask(f"GET /{sha256(b'')}", "Range: bytes=0-0").answer()
+        end = connection.ask(f"GET /{sha256(b'')}", "Range: bytes=-5").answer()
 
     assert answer.status in {200, 201}
     assert (200, "0", b"") == (read.status, read.headers["content-length"], read.body)
     assert (416, "bytes */0") == (part.status, part.headers["content-range"])
+    assert (200, b"") == (end.status, end.body)
 
 
 def test_expect_continue(server: Server) -> None:
