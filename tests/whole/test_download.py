@@ -180,7 +180,7 @@ def test_bytes_that_are_not_right(server: Server, data: bytes, how: str, method:
     assert int(answer.headers["retry-after"]) > 0
     assert "application/problem+json" == answer.headers["content-type"]
     assert "*" == answer.headers["access-control-allow-origin"]
-    assert "cache-control" not in answer.headers
+    assert "no-store" == answer.headers["cache-control"]
 
 
 def test_altered_after_it_was_served(server: Server) -> None:
