@@ -234,7 +234,9 @@ class Agent:
 
 async def _cancelled(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """End them, however they end."""
-    ended = [task for task in tasks if task.cancel() or task.done()]
+    ended = [*tasks]
+    for task in ended:
+        task.cancel()
     await asyncio.gather(*ended, return_exceptions=True)
 
 

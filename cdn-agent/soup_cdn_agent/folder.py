@@ -157,7 +157,7 @@ class Folder:
                 stuck[digest] = error
             else:
                 kept.append(digest)
-        _warn("blobs.no_place", stuck)
+        warn("blobs.no_place", stuck)
         return kept
 
     def _finish(self, fd: int, created_at: int) -> None:
@@ -225,7 +225,7 @@ class Folder:
                 if error.errno not in BAD:
                     raise
                 stuck[digest] = error
-        _warn("blobs.stuck", stuck)
+        warn("blobs.stuck", stuck)
         return removed
 
     def remove_one(self, digest: str) -> bool:
@@ -324,10 +324,11 @@ class Folder:
                 yield path.stem
 
 
-def _warn(event: str, stuck: dict[str, OSError]) -> None:
-    for digest, error in stuck.items():
+def warn(event: str, stuck: dict[str, OSError]) -> None:
+    """Say of how many blobs something was in vain, and why of the first; nothing where there are none."""
+    if stuck:
+        digest, error = next(iter(stuck.items()))
         log.warning(event, blobs=len(stuck), digest=digest, reason=str(error))
-        break
 
 
 def _right(file: BufferedReader, digest: str, size: int | None) -> bool:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from soup_cdn_agent.folder import Folder
+from soup_cdn_agent.folder import Folder, warn
 from soup_cdn_agent.index import Corrupt, Index
 from soup_cdn_agent.known import Known, Threads
 from soup_cdn_agent.traffic import Traffic
@@ -109,11 +109,9 @@ class Shelf:
             self._known.counted["evicted"] += blobs
             self._known.counted["evicted_bytes"] += removed
             log.info("blobs.evicted", blobs=blobs, bytes=removed)
-        if stuck:
-            digest, error = next(iter(stuck.items()))
-            if not blobs:
-                raise error
-            log.warning("blobs.stuck", blobs=len(stuck), digest=digest, reason=str(error))
+        elif stuck:
+            raise next(iter(stuck.values()))
+        warn("blobs.stuck", stuck)
 
     def _oldest(self, size: int, before: float, stuck: Container[str]) -> list[tuple[str, int]]:
         """What was served longest ago, of so many bytes. Before now all may go: then as many as there are."""

@@ -16,6 +16,7 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 16  # blobs whose bytes go in one transaction
 GIVEN_UP = 256  # that cannot be removed, after which a sweep ends
+Files = dict[Digest, File | None] | None  # None: no blob has one, for the store is none of files
 
 
 async def sweep(database: Database, store: Store, held: Held, after: timedelta) -> int:
@@ -30,12 +31,12 @@ async def sweep(database: Database, store: Store, held: Held, after: timedelta) 
             await held.check(work.session)
             before = await database.now(work.session) - after
             rows = await queries.sweepable(work.session, before, AT_ONCE, but=failed)
-            files, unseen = await _files(store, (digest for _, digest in rows))
+            files = await _files(store, (digest for _, digest in rows))
             # The locks were still ours when those files were looked at. From here on we may be stopped for as
             # long as somebody likes: what another core keeps meanwhile is another file.
             await held.check(work.session)
             for row, digest in rows:
-                if digest not in unseen and await _is_dropped(store, digest, files):
+                if await _is_dropped(store, digest, files):
                     await queries.unplace(work.session, row)
                     swept += 1
                 else:
@@ -44,23 +45,22 @@ async def sweep(database: Database, store: Store, held: Held, after: timedelta) 
             return swept
 
 
-async def _files(
-    store: Store, digests: Iterable[Digest]
-) -> tuple[dict[Digest, File | None] | None, set[Digest]]:
-    """Which files these are, where the store can tell; and those of which it cannot now."""
+async def _files(store: Store, digests: Iterable[Digest]) -> Files:
+    """Which file each is, but for those of which the store cannot tell now."""
     if not isinstance(store, Quarantine):
-        return None, set()
-    files, unseen = dict[Digest, File | None](), set[Digest]()
+        return None
+    files = dict[Digest, File | None]()
     for digest in digests:
         try:
             files[digest] = await store.file(digest)
         except StoreDown as error:
             log.warning("blob.not_swept", digest=digest, reason=str(error))
-            unseen.add(digest)
-    return files, unseen
+    return files
 
 
-async def _is_dropped(store: Store, digest: Digest, files: dict[Digest, File | None] | None) -> bool:
+async def _is_dropped(store: Store, digest: Digest, files: Files) -> bool:
+    if files is not None and digest not in files:
+        return False
     try:
         if files is None:
             await store.drop(digest)

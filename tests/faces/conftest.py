@@ -7,7 +7,7 @@ import pytest
 
 from soup.core import names
 from tests.conftest import Cook, Kitchen
-from tests.faces.joining import SECRET
+from tests.faces.joining import secret_in
 
 NAMES = {
     "a.example": ["1.1.1.1", "2606:4700::1111"],
@@ -35,9 +35,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    file = tmp_path / "secret"
-    file.write_text(f"{SECRET}\n")
-    return file
+    return secret_in(tmp_path)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Asking to join, as a mirror does."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -8,6 +9,13 @@ from soup import metrics
 from tests.conftest import Kitchen, bearer
 
 SECRET = "leek-and-potato-and-onion"  # noqa: S105 - of a test
+
+
+def secret_in(folder: Path) -> Path:
+    """A file with the secret by which mirrors join."""
+    file = folder / "secret"
+    file.write_text(f"{SECRET}\n")
+    return file
 
 
 async def join(kitchen: Kitchen, fqdn: str = "a.example", token: str = SECRET, **more: Any) -> httpx.Response:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Server, Servers, sha256
-from tests.faces.joining import SECRET
+from tests.faces.joining import secret_in
 from tests.wire import kept, standing
 
 LEEK = b"leek"
@@ -32,10 +32,7 @@ def unchanged(soup: Server) -> Iterator[None]:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file with the secret by which mirrors join."""
-    file = tmp_path / "secret"
-    file.write_text(f"{SECRET}\n")
-    return file
+    return secret_in(tmp_path)
 
 
 @pytest.fixture
